@@ -1,0 +1,45 @@
+"""Every error a caller can meet.
+
+A message names the thing, what was expected and what was found, on one line. The command
+line prints that line and exits with 2; no caller ever sees a traceback for bad input.
+"""
+
+
+class EmbarchiveError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class BadInput(EmbarchiveError):
+    """An argument, recipe, scene or query that cannot be used as given."""
+
+
+class NotAnArchive(EmbarchiveError):
+    """No pointer at the root, or one that is not an `embarchive` pointer."""
+
+
+class UnknownVersion(EmbarchiveError):
+    """A format object of another version than the ones this package reads."""
+
+
+class Damaged(EmbarchiveError):
+    """Bytes whose length, hash or structure is not what the manifest promises."""
+
+
+class Missing(EmbarchiveError):
+    """An object the manifest names is not on the store."""
+
+
+class GenerationExpired(Missing):
+    """An object of the pinned generation was collected; open the archive again."""
+
+
+class StoreUnreachable(EmbarchiveError):
+    """The store did not answer within the deadline, or refused."""
+
+
+class Conflict(EmbarchiveError):
+    """Two writers, or two inputs for the same place, date and source, that disagree."""
+
+
+class CommitUnknown(EmbarchiveError):
+    """The outcome of a pointer swap could not be determined by reading back."""
