@@ -1,0 +1,64 @@
+"""Fills the tables of README.md from results/*.json.
+
+A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`, NAME that of a result.
+`python benchmarks/tables.py --check` changes nothing and ends with 1 when one is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+_TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
+
+
+def fill(text: str, results: Path) -> str:
+    """The text with every table whose result is at hand written anew; others stay."""
+
+    def table(match: re.Match[str]) -> str:
+        path = results / f"{match[2]}.json"
+        if not path.is_file():
+            return match[0]
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return match[1] + markdown(document) + match[4]
+
+    return _TABLE.sub(table, text)
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The rows of one result as a table, with a line on where the numbers come from."""
+    rows = document["rows"]
+    heads = list(rows[0])
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [f"| {' | '.join(_cell(row[head]) for head in heads)} |" for row in rows]
+    source = "`{command}` at {commit}, {date}; {machine}.".format(**document)
+    return "\n".join([*lines, "", source, ""])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite README.md, or with --check only compare."""
+    old = README.read_text(encoding="utf-8")
+    new = fill(old, HERE / "results")
+    if "--check" in arguments:
+        return int(new != old)
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

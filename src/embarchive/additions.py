@@ -1,0 +1,205 @@
+"""What a job adds to an archive, merged into the generation that is current.
+
+Only the manifest parts touched are read and written again; a shard, model or space that is
+already there is not added twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pyarrow as pa
+
+from embarchive import digests, manifest, partition
+from embarchive.commit import PATIENCE, Draft, Head, commit
+from embarchive.errors import BadInput, Conflict
+from embarchive.manifest import Generation, PartRef, ShardRow, Space, TableRef
+from embarchive.recipe import Settings
+from embarchive.storage import Store
+from embarchive.store import VerifiedObject
+
+# What a space is; the rest of it (dates, saturation, baselines) grows with the archive.
+_IDENTITY = ("encoder", "encoder_length", "dim", "metric", "scale", "simhash", "decoder")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """New shards, models and spaces, whose bytes are on the store already or in `objects`.
+
+    models: rows with the keys of MODEL_SCHEMA; scenes, places: how many are new; objects:
+    (path, bytes) to write before the commit.
+    """
+
+    settings: Settings
+    shards: tuple[ShardRow, ...] = ()
+    models: tuple[Mapping[str, Any], ...] = ()
+    spaces: tuple[Space, ...] = ()
+    scenes: int = 0
+    places: int = 0
+    attribution: str = ""
+    overview: TableRef | None = None
+    pyramid: TableRef | None = None
+    objects: tuple[tuple[str, bytes], ...] = ()
+
+
+def add_to_archive(
+    store: Store,
+    make: Callable[[Generation | None], Addition],
+    *,
+    patience: float = PATIENCE,
+) -> Head:
+    """Commit an addition and return the head that holds it.
+
+    make: from the current generation (None: a new archive) to what to add; called again
+    when another committer was first. It raises Conflict when a row of its own disagrees
+    with a stored one. Raises BadInput when settings differ from the archive's.
+    """
+
+    def build(head: Head | None) -> Draft | None:
+        parent = head.generation if head else None
+        return merge(store, parent, make(parent))
+
+    return commit(store, build, patience=patience)
+
+
+def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | None:
+    """The next generation with the addition in it; None when it holds it all already."""
+    base = parent or _empty(new.settings)
+    _check_settings(base.settings, new.settings)
+    spaces = _merge_spaces(base.spaces, new.spaces)
+    models = _merge_models(store, base.models, new.models)
+    parts, objects, added = _merge_parts(store, base.parts, new.shards)
+    same = not added and models is None and spaces == base.spaces
+    if parent and same and not (new.overview or new.pyramid):
+        return None
+    tables = [manifest.dump_models(models)] if models is not None else []
+    ref = _table_ref(tables[0], len(models)) if models is not None else base.models
+    generation = replace(
+        base,
+        spaces=spaces,
+        models=ref,
+        parts=parts,
+        tiles=sum(part.rows for part in parts),
+        places=base.places + new.places,
+        scenes=base.scenes + new.scenes,
+        attribution=_joined(base.attribution, new.attribution),
+        overview=new.overview or base.overview,
+        pyramid=new.pyramid or base.pyramid,
+    )
+    generation = replace(generation, bytes=_sizes(store, generation, models))
+    written = [(_table_path(data), data) for data in [*tables, *objects]]
+    return Draft(generation, (*new.objects, *written))
+
+
+def _empty(settings: Settings) -> Generation:
+    sizes = {"shards": 0, "models": 0, "overview": 0}
+    return Generation(0, None, "", "", settings, (), None, (), 0, 0, sizes, 0)
+
+
+def _check_settings(held: Settings, new: Settings) -> None:
+    for f in fields(Settings):
+        expected, found = getattr(held, f.name), getattr(new, f.name)
+        if expected != found:
+            raise BadInput(
+                f"settings: {f.name}: expected the archive's {str(expected)[:80]}, "
+                f"found {str(found)[:80]}"
+            )
+
+
+def _merge_spaces(held: tuple[Space, ...], new: tuple[Space, ...]) -> tuple[Space, ...]:
+    """Held spaces in their order, the new ones last; what is new of a held one replaces it."""
+    found = {space.space_id: space for space in held}
+    for space in new:
+        old = found.get(space.space_id, space)
+        for name in _IDENTITY:
+            if getattr(old, name) != getattr(space, name):
+                raise Conflict(
+                    f"space {space.space_id}: {name}: expected {str(getattr(old, name))[:80]}, "
+                    f"found {str(getattr(space, name))[:80]}"
+                )
+        found[space.space_id] = space
+    return tuple(found.values())
+
+
+def _merge_models(
+    store: Store, held: TableRef | None, new: tuple[Mapping[str, Any], ...]
+) -> pa.Table | None:
+    """The models table with the new rows; None when it does not change. The first wins."""
+    rows = _models(store, held).to_pylist() if held else []
+    known = {_model_key(row) for row in rows}
+    fresh = {_model_key(row): row for row in reversed(new) if _model_key(row) not in known}
+    if not fresh and (held or not new):
+        return None
+    return manifest.models_table([*rows, *fresh.values()])
+
+
+def _model_key(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return row["model_id"], row.get("region"), row["space_id"]
+
+
+def _models(store: Store, ref: TableRef) -> pa.Table:
+    return manifest.parse_models(_table(store, ref.sha256, ref.length))
+
+
+def _merge_parts(
+    store: Store, held: tuple[PartRef, ...], new: tuple[ShardRow, ...]
+) -> tuple[tuple[PartRef, ...], list[bytes], int]:
+    """Parts in geohash order, the bytes of the changed ones, the number of shards added."""
+    if not new:
+        return held, [], 0
+    width = len(new[0].prefix)
+    spans = [(part.geohash_min[:width], part.geohash_max[:width]) for part in held]
+    touched, apart = partition.merge_shards(spans, manifest.part_table(_distinct(new)))
+    changed, added = partition.dump_parts(apart), len(apart)
+    for home, rows in touched.items():
+        old = manifest.parse_part(_table(store, held[home].sha256, held[home].length), held[home])
+        known = set(old["sha256"].to_pylist())
+        fresh = rows.filter(pa.array([sha not in known for sha in rows["sha256"].to_pylist()]))
+        added += len(fresh)
+        changed += partition.dump_parts(pa.concat_tables([old, fresh])) if len(fresh) else []
+        if not len(fresh):
+            touched[home] = fresh
+    kept = [part for i, part in enumerate(held) if i not in touched or not len(touched[i])]
+    parts = sorted([*kept, *(ref for ref, _ in changed)], key=lambda part: part.geohash_min)
+    return tuple(parts), [data for _, data in changed], added
+
+
+def _distinct(shards: tuple[ShardRow, ...]) -> list[ShardRow]:
+    return list({shard.sha256: shard for shard in shards}.values())
+
+
+def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dict[str, int]:
+    """Bytes of shards, of distinct weights, and of overview and pyramid."""
+    if models is None and generation.models:
+        models = _models(store, generation.models)
+    weights = {space.encoder: space.encoder_length for space in generation.spaces}
+    for row in models.to_pylist() if models is not None else []:
+        weights[row["model_id"]] = row["length"]
+        if row["backbone"]:
+            weights[row["backbone"]] = row["backbone_length"]
+    extra = [ref.length for ref in (generation.overview, generation.pyramid) if ref]
+    return {
+        "shards": sum(part.shard_bytes for part in generation.parts),
+        "models": sum(weights.values()),
+        "overview": sum(extra),
+    }
+
+
+def _joined(held: str, new: str) -> str:
+    """Attributions, each once."""
+    return "; ".join(dict.fromkeys(text for text in (*held.split("; "), *new.split("; ")) if text))
+
+
+def _table(store: Store, sha256: str, length: int) -> bytes:
+    path = manifest.object_path("manifest-parquet", sha256)
+    return VerifiedObject(store, path, sha256, length).whole()
+
+
+def _table_path(data: bytes) -> str:
+    return manifest.object_path("manifest-parquet", digests.sha256(data))
+
+
+def _table_ref(data: bytes, rows: int) -> TableRef:
+    return TableRef(digests.sha256(data), len(data), rows)

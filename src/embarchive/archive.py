@@ -1,0 +1,303 @@
+"""An archive opened for reading: select, search, decode, SQL.
+
+`open_archive` reads the pointer and the generation, two requests, and stays on that
+generation; nothing is ever listed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embarchive import decode as decoding
+from embarchive import grid, manifest, resolve
+from embarchive.commit import read_head
+from embarchive.errors import BadInput
+from embarchive.exemplars import parse_all
+from embarchive.filters import Dates, Filter, make_filter
+from embarchive.manifest import ShardRow
+from embarchive.plan import ReadPlan, choose, read_plan
+from embarchive.quantize import SimHash
+from embarchive.reader import Reader
+from embarchive.recipe import Settings
+from embarchive.rows import ORDER
+from embarchive.search import NEEDS, Query, check_options, rank
+from embarchive.store import Store, open_store
+from embarchive.weights import Weights
+
+if TYPE_CHECKING:
+    import duckdb
+
+HEAVY = ("embedding", "bits", "code")
+
+
+def open_archive(url: str | Path, *, deadline: float | None = None) -> Archive:
+    """Open an archive at a path, http(s):// or s3:// URL.
+
+    deadline: seconds that one request, with its retries, may take. Raises NotAnArchive,
+    UnknownVersion, Damaged, StoreUnreachable.
+    """
+    store = open_store(url) if deadline is None else open_store(url, deadline=deadline)
+    return Archive(store)
+
+
+class Archive:
+    """One generation of an archive, read-only; safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        head = read_head(store)
+        self._pointer, self._held = head.pointer, head.generation
+        self.reader = Reader(store, self._held.settings)
+        self.weights = Weights(self.reader, self._held)
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation that this archive stays on."""
+        return self._held.number
+
+    @property
+    def settings(self) -> Settings:
+        """What every tile of the archive shares."""
+        return self._held.settings
+
+    @property
+    def spaces(self) -> tuple[manifest.Space, ...]:
+        """Embedding spaces, the newest last; a search stays within one."""
+        return self._held.spaces
+
+    @property
+    def parts(self) -> tuple[manifest.PartRef, ...]:
+        """The manifest parts of this generation."""
+        return self._held.parts
+
+    @property
+    def root(self) -> str:
+        """Where the archive is, without credentials."""
+        return str(self.store.root)
+
+    @property
+    def chips(self) -> grid.ChipGrid:
+        """The pixels of a tile on the ground."""
+        s = self.settings
+        return grid.ChipGrid(s.precision, s.gsd, s.height, s.width)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West south east north of all tiles, degrees; zeros when there is none."""
+        if not self.parts:
+            return 0.0, 0.0, 0.0, 0.0
+        boxes = np.array([part.bbox for part in self.parts]).reshape(-1, 4)
+        west, south = boxes[:, :2].min(axis=0).tolist()
+        east, north = boxes[:, 2:].max(axis=0).tolist()
+        return west, south, east, north
+
+    def __len__(self) -> int:
+        return self._held.tiles
+
+    def __repr__(self) -> str:
+        return f"<Archive {self.root} generation {self.generation}, {len(self)} tiles>"
+
+    def models(self) -> pa.Table:
+        """One row a model with its region, bytes and held-out error; fetched once."""
+        return self.weights.table()
+
+    def info(self) -> dict[str, Any]:
+        """The archive in plain JSON values: what `embarchive info` prints."""
+        held, s = self._held, self.settings
+        dates = [d for p in self.parts for d in (p.datetime_min, p.datetime_max) if d]
+        sizes = {key: int(held.bytes.get(key, 0)) for key in ("shards", "models", "overview")}
+        tables = [*self.parts, *([held.models] if held.models else [])]
+        sizes["manifest"] = self._pointer.length + sum(table.length for table in tables)
+        regions = set(self.models()["region"].drop_null().to_pylist()) if held.models else set()
+        return {
+            "generation": held.number,
+            "tiles": held.tiles,
+            "places": held.places,
+            "shards": sum(part.shards for part in self.parts),
+            "regions": len(regions),
+            "embedding_dim": s.dim,
+            "bits": s.bits,
+            "bounds": list(self.bounds),
+            "datetime": [min(dates).isoformat(), max(dates).isoformat()] if dates else None,
+            "bytes": {**sizes, "total": sum(sizes.values())},
+            "codec": s.codec,
+            "saturation": {space.space_id: space.saturation for space in self.spaces},
+            "bands": list(s.bands),
+            "spaces": [_describe(space) for space in self.spaces],
+            "gsd": s.gsd,
+            "chip": [s.height, s.width],
+            "units": s.units,
+            "title": s.title,
+            "attribution": s.attribution,
+            "licence": s.licence,
+        }
+
+    # ------------------------------------------------------------ rows
+
+    def plan(self, wanted: Filter, space_id: str | None = None) -> ReadPlan:
+        """What a filter will read; fetches the manifest parts it needs."""
+        return read_plan(self.shards(wanted), wanted, space_id)
+
+    def shards(self, wanted: Filter | None = None) -> list[ShardRow]:
+        """The shards of the manifest parts that a filter needs."""
+        return self.reader.shards(choose(self.parts, wanted or Filter()))
+
+    def select(
+        self,
+        *,
+        bbox: Sequence[float] | None = None,
+        polygon: Any = None,
+        geohash: str | Sequence[str] | None = None,
+        datetime: Dates | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows that match, sorted by geohash, datetime, source.
+
+        bbox: west south east north (west > east crosses the antimeridian), tested against
+        each cell's float64 bounds; polygon: GeoJSON, WKT or shapely; geohash: names or
+        prefixes; datetime: "A/B", "A/..", a day, or a tuple; columns: default all but
+        embedding, bits and code. Raises BadInput.
+        """
+        wanted = make_filter(bbox, polygon, geohash, datetime)
+        known = self.reader.schema.names
+        names = [name for name in known if name not in HEAVY] if columns is None else columns
+        self.reader.check_columns(names)
+        return self.reader.rows(self.plan(wanted), wanted, names).select(list(names))
+
+    # ------------------------------------------------------------ search
+
+    def search(
+        self,
+        like: Any,
+        unlike: Any = (),
+        k: int = 50,
+        op: str = "mean",
+        invert: bool = False,
+        *,
+        bbox: Sequence[float] | None = None,
+        polygon: Any = None,
+        datetime: Dates | None = None,
+        exact: bool = False,
+        per_place: int = 1,
+        columns: Sequence[str] = (),
+        space: str | None = None,
+    ) -> pa.Table:
+        """The k tiles most like the exemplars, best first; see `embarchive.search` for the
+        definition.
+
+        like, unlike: one or several of GEOHASH, GEOHASH@DATE, "LON,LAT", (lon, lat), an
+        image file, a vector; op: "mean" or "min"; per_place: 1 for the best date of a
+        place, 0 for all; columns: further columns of the hits; space: default the newest.
+        The table's metadata say space_id, requests, bytes_read, seconds. Raises BadInput.
+        """
+        began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
+        options = {"k": k, "op": op, "invert": invert, "exact": exact, "per_place": per_place}
+        wanted = make_filter(bbox, polygon, None, datetime)
+        here = self.space(space)
+        query, plan = self.query(like, unlike, wanted, here, columns, **options)
+        rows = self.reader.rows(plan, wanted, self._search_columns(columns))
+        hits = rank(rows, query, self.simhash(here), here.scale, columns)
+        spent = {
+            "space_id": here.space_id,
+            "requests": str(self.store.requests - requests),
+            "bytes_read": str(self.store.bytes_read - read),
+            "seconds": f"{time.monotonic() - began:.6f}",
+        }
+        return hits.replace_schema_metadata(spent)
+
+    def query(
+        self,
+        like: Any,
+        unlike: Any,
+        wanted: Filter,
+        here: manifest.Space,
+        columns: Sequence[str] = (),
+        **options: Any,
+    ) -> tuple[Query, ReadPlan]:
+        """The exemplars resolved to vectors of a space, and the reads of the search. Shards
+        that both need are read once."""
+        check_options(**options)
+        near, far = (parse_all(items, self.settings.precision) for items in (like, unlike))
+        if not near:
+            raise BadInput("search: expected at least one exemplar in like, found none")
+        plan = self.plan(wanted, here.space_id)
+        found = resolve.vectors(self, [*near, *far], here, plan, self._search_columns(columns))
+        query = Query(
+            positives=found.vectors[: len(near)],
+            negatives=found.vectors[len(near) :],
+            exclude=found.cells,
+            **options,
+        )
+        return query, plan
+
+    def space(self, space_id: str | None = None) -> manifest.Space:
+        """A space by its id or the start of it; the newest when None. Raises BadInput."""
+        found = [s for s in self.spaces if space_id is None or s.space_id.startswith(space_id)]
+        if not found:
+            known = ", ".join(space.space_id for space in self.spaces)
+            raise BadInput(f"space: expected one of {known}, found {space_id!r}")
+        return found[-1]
+
+    def simhash(self, space: manifest.Space) -> SimHash | None:
+        """The SimHash of a space; None in an archive without bits."""
+        return SimHash.from_json(space.simhash) if self.settings.bits else None
+
+    def _search_columns(self, extra: Sequence[str]) -> list[str]:
+        bits = ("bits",) if self.settings.bits else ()
+        return self.reader.check_columns([*NEEDS, *bits, *extra])
+
+    # ------------------------------------------------------------ images
+
+    def decode(self, rows: pa.Table | Sequence[str] | str) -> NDArray[np.float32]:
+        """Images of rows: float32 (n, bands, height, width) in recipe units, in the rows'
+        order.
+
+        rows: a table of `select` or `search` (what it lacks is read again by geohash,
+        datetime and source), or geohashes: of each its latest good date. Raises BadInput.
+        """
+        return decoding.decode_rows(self.weights.decoder, self.rows_of(rows))
+
+    def encode_image(self, path: str | Path, space: str | None = None) -> NDArray[np.float32]:
+        """The embedding float32 (D,) of an image file; needs rasterio. Raises BadInput."""
+        return resolve.encode_image(self, Path(path), self.space(space))
+
+    def rows_of(self, rows: pa.Table | Sequence[str] | str) -> pa.Table:
+        """Rows with embedding and model_id, in the order given."""
+        if not isinstance(rows, pa.Table):
+            return resolve.places(self, [rows] if isinstance(rows, str) else list(rows))
+        if {"embedding", "model_id"} <= set(rows.column_names):
+            return rows
+        missing = [name for name in ORDER if name not in rows.column_names]
+        if missing:
+            raise BadInput(f"decode: expected the columns {', '.join(ORDER)}, missing {missing}")
+        return resolve.again(self, rows)
+
+    # ------------------------------------------------------------ SQL
+
+    def sql(self, **where: Any) -> duckdb.DuckDBPyConnection:
+        """A DuckDB connection with the views tiles, shards and models over verified bytes;
+        where: bbox, geohash, datetime to leave shards out beforehand. Needs duckdb."""
+        try:
+            from embarchive import sql
+        except ImportError:
+            raise BadInput("sql: needs duckdb, install embarchive[sql]") from None
+        return sql.connect(self, **where)
+
+
+def _describe(space: manifest.Space) -> dict[str, Any]:
+    return {
+        "space_id": space.space_id,
+        "encoder": space.encoder,
+        "dim": space.dim,
+        "metric": space.metric,
+        "scale": space.scale,
+        "trained": space.trained,
+        "saturation": space.saturation,
+    }

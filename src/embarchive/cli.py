@@ -1,0 +1,355 @@
+"""The commands: parse, call the library, print.
+
+Exit status: 0 done, 1 a check failed, 2 bad input (one line on standard error), 130
+interrupted. With --json one JSON document goes to standard output; progress goes to
+standard error. What is heavy or optional is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embarchive import __version__
+from embarchive.errors import BadInput, EmbarchiveError
+from embarchive.options import (
+    ARCHIVE,
+    COMMON,
+    EXEMPLARS,
+    OUT,
+    PART,
+    PLAN,
+    POLYGON,
+    RECIPE,
+    SCENES,
+    WHERE,
+    WORKERS,
+    Body,
+    Option,
+)
+from embarchive.progress import Progress
+from embarchive.recipe import Recipe, read_recipe
+from embarchive.terminal import Shell, columns, hit_lines
+
+if TYPE_CHECKING:
+    from embarchive.archive import Archive
+
+EXTRAS = {
+    "torch": "encode",
+    "rasterio": "encode",
+    "sklearn": "encode",
+    "onnx": "encode",
+    "onnxscript": "encode",
+    "duckdb": "sql",
+    "geopandas": "geo",
+    "ray": "cluster",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Satellite scenes as searchable, decodable embeddings in plain files."""
+
+
+def command(*options: Option) -> Callable[[Body], Body]:
+    """Register a function as the command of its name, with the options all commands have."""
+
+    def register(body: Body) -> Body:
+        def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+            _log(verbose)
+            progress = Progress(quiet)
+            try:
+                body(Shell(as_json, progress), **values)
+            finally:
+                progress.close()
+
+        run.__doc__ = body.__doc__
+        decorated: Body = run
+        for option in reversed((*options, *COMMON)):
+            decorated = option(decorated)
+        cli.command(name=body.__name__)(decorated)
+        return body
+
+    return register
+
+
+# ------------------------------------------------------------ making an archive
+
+
+@command(
+    SCENES,
+    OUT,
+    *RECIPE,
+    click.option(
+        "--engine", type=click.Choice(["serial", "process"]), default="serial", show_default=True
+    ),
+    WORKERS,
+    click.option("--dry-run", is_flag=True, help="Say tiles, bytes and time; write nothing."),
+)
+def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None:
+    """Make an archive from SCENES, or add them to one: plan, train, encode and commit.
+
+    SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items.
+    """
+    dry, engine = options.pop("dry_run"), options.pop("engine")
+    workers = _workers(engine, options.pop("workers"))
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    if dry:
+        shell.say(jobs.dry_run(list(scenes), out, recipe))
+        return
+    shell.say(jobs.build(list(scenes), out, recipe, workers=workers, progress=shell.progress))
+
+
+@command(
+    SCENES,
+    OUT,
+    *RECIPE,
+    click.option("--parts", type=click.IntRange(1), default=1, show_default=True, metavar="N"),
+)
+def plan(shell: Shell, scenes: Sequence[str], out: str, parts: int, **options: Any) -> None:
+    """Write the plan of a build in N parts, for array jobs."""
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    shell.say(jobs.plan(list(scenes), out, recipe, parts=parts))
+
+
+@command(
+    ARCHIVE, PLAN, PART, click.option("--backbone", is_flag=True, help="Only the shared networks.")
+)
+def train(shell: Shell, archive: str, **options: Any) -> None:
+    """Train what a plan needs: the shared networks first, then one decoder a region."""
+    from embarchive import jobs
+
+    shell.say(jobs.train(archive, **options, progress=shell.progress))
+
+
+@command(ARCHIVE, PLAN, PART)
+def encode(shell: Shell, archive: str, **options: Any) -> None:
+    """Encode the tiles of one part of a plan, or of all."""
+    from embarchive import jobs
+
+    shell.say(jobs.encode(archive, **options, progress=shell.progress))
+
+
+@command(ARCHIVE, PLAN)
+def commit(shell: Shell, archive: str, plan: str | None) -> None:
+    """Make what the parts of a plan have written the next generation."""
+    from embarchive import jobs
+
+    shell.say(jobs.commit(archive, plan=plan, progress=shell.progress))
+
+
+# ------------------------------------------------------------ reading an archive
+
+
+@command(ARCHIVE)
+def info(shell: Shell, archive: str) -> None:
+    """Say what an archive holds."""
+    from embarchive.archive import open_archive
+
+    shell.say(open_archive(archive).info())
+
+
+@command(ARCHIVE)
+def verify(shell: Shell, archive: str) -> None:
+    """Hash every object of the newest generation again; status 1 when one is damaged."""
+    from embarchive.store import open_store
+    from embarchive.verify import verify as check
+
+    found = check(open_store(archive), partial(shell.progress, "verify"))
+    bad = [f"bad {b['object']}: expected {b['expected']}, found {b['found']}" for b in found["bad"]]
+    verdict = f"{'ok' if found['ok'] else 'damaged'}, {found['checked']} objects checked"
+    shell.say(found, [*bad, verdict])
+    if not found["ok"]:
+        raise click.exceptions.Exit(1)
+
+
+@command(
+    ARCHIVE,
+    *EXEMPLARS,
+    *WHERE,
+    POLYGON,
+    click.option("--out", metavar="FILE", help="Write hits: .parquet .geojson .csv .json."),
+)
+def search(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
+    """Find the tiles most like some places, points or images."""
+    from embarchive.archive import open_archive
+    from embarchive.save import records, table_kind, write_table
+
+    if out:
+        table_kind(out)
+    hits = open_archive(archive).search(**options)
+    if out:
+        write_table(hits, out)
+    spent = {key.decode(): value.decode() for key, value in (hits.schema.metadata or {}).items()}
+    document = {
+        "hits": records(hits),
+        "seconds": float(spent["seconds"]),
+        "requests": int(spent["requests"]),
+        "bytes_read": int(spent["bytes_read"]),
+        "space_id": spent["space_id"],
+    }
+    summary = "{} hits in {seconds:.3f} s, {requests} requests, {bytes_read:,} bytes"
+    shell.say(document, [*hit_lines(hits), summary.format(len(hits), **document)])
+
+
+@command(
+    ARCHIVE,
+    click.option("--geohash", multiple=True, metavar="G", help="A cell or a prefix; repeatable."),
+    *WHERE,
+    POLYGON,
+    click.option("--out", required=True, metavar="FILE", help="OUT.tif or OUT.png."),
+)
+def decode(shell: Shell, archive: str, geohash: Sequence[str], out: str, **options: Any) -> None:
+    """Decode tiles to one image, of each cell its latest good date."""
+    from embarchive.archive import open_archive
+    from embarchive.rows import ORDER
+    from embarchive.save import image_kind, write_images
+
+    image_kind(out)
+    opened = open_archive(archive)
+    wanted = [*ORDER, "model_id", "valid_fraction"]
+    rows = opened.select(geohash=list(geohash) or None, columns=wanted, **options)
+    write_images(opened, rows, out)
+    tiles = len(set(rows["geohash"].to_pylist()))
+    shell.say({"out": out, "tiles": tiles}, [f"{out}: {tiles} tiles"])
+
+
+@command(
+    ARCHIVE,
+    click.argument("statement", required=False),
+    click.option("--print", "script", is_flag=True, help="Print SQL for the plain duckdb client."),
+    *EXEMPLARS,
+    *WHERE,
+)
+def sql(shell: Shell, archive: str, statement: str | None, script: bool, **options: Any) -> None:
+    """Run a statement over the views tiles, shards and models.
+
+    With --print: the script with which the plain duckdb client does the search, or without
+    --like makes the view tiles. That client checks no hashes.
+    """
+    if bool(statement) == script:
+        raise BadInput("sql: expected either a statement or --print")
+    if not script and options["like"]:
+        raise BadInput("sql: --like goes with --print")
+    from embarchive import sql as door
+    from embarchive.archive import open_archive
+    from embarchive.save import records
+
+    opened = open_archive(archive)
+    if script:
+        text = door.plain_sql(opened, **options) if options["like"] else _view(opened, **options)
+        shell.say({"sql": text}, [text.rstrip()])
+        return
+    table = door.run(opened.sql(), statement or "")
+    rows = [list(row.values()) for row in records(table)]
+    shell.say({"columns": table.column_names, "rows": rows}, columns([table.column_names, *rows]))
+
+
+@command(
+    click.argument("archive", required=False),
+    click.option("--demo", is_flag=True, help="Serve the archive that comes with embarchive."),
+    click.option("--host", default="127.0.0.1", show_default=True),
+    click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True),
+)
+def serve(shell: Shell, archive: str | None, demo: bool, host: str, port: int) -> None:
+    """Serve an archive over HTTP with byte ranges, until interrupted; port 0: any free one."""
+    if bool(archive) == demo:
+        raise BadInput("serve: expected either an archive or --demo")
+    from embarchive import serve as server
+
+    application = server.app(archive or server.demo_root())
+    listening = server.listen(host, port)
+    url = server.url_of(listening)
+    shell.say({"url": url}, [f"{archive or 'the demo archive'} is served at {url}"])
+    server.serve_on(application, listening)
+
+
+# ------------------------------------------------------------ the process
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit status."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with cli.make_context("embarchive", line) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as bare:
+        bare.show()
+        return 2
+    except click.ClickException as error:
+        where = error.ctx.command_path if getattr(error, "ctx", None) else "embarchive"  # type: ignore[attr-defined]
+        return _fail(f"{error.format_message()} (see {where} --help)")
+    except EmbarchiveError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        return _fail(f"{line[0]} needs the {extra} extra: pip install 'embarchive[{extra}]'")
+    except BrokenPipeError:
+        # The reader has gone; nothing more may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return _fail(f"{error.filename or line[0]}: {error.strerror or error}")
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _fail(message: str, status: int = 2) -> int:
+    logging.getLogger("embarchive").debug("", exc_info=True)
+    click.echo(f"embarchive: {' '.join(message.split())}", err=True)
+    return status
+
+
+def _log(verbose: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("embarchive").setLevel(level)
+
+
+def _workers(engine: str, workers: int | None) -> int:
+    if engine == "process":
+        return workers or os.cpu_count() or 1
+    if workers not in (None, 1):
+        raise BadInput(f"build: --engine serial has 1 worker, found --workers {workers}")
+    return 1
+
+
+def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, **_: Any) -> str:
+    """A script for the plain duckdb client that makes the view tiles."""
+    from embarchive import queries
+    from embarchive.filters import make_filter
+    from embarchive.plan import choose
+
+    wanted = make_filter(bbox, None, None, datetime)
+    where = " AND ".join(queries.conditions(wanted)) or "true"
+    body = f"CREATE TEMP VIEW tiles AS\nSELECT * FROM {queries.PLAIN_RELATION}\nWHERE {where}"
+    parts = [part.sha256 for part in choose(archive.parts, wanted)]
+    here = archive.space(space).space_id
+    return queries.plain_script(archive.root, parts, archive.generation, here, wanted, body)
+
+
+def _recipe(recipe: str | None, **given: Any) -> Recipe:
+    base = read_recipe(recipe) if recipe else Recipe()
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""The format objects: pointer, generation, spaces, and where every object lies.
+
+The pointer names one generation; a generation names the settings, the spaces, the models
+table and the manifest parts. All are strict, canonical JSON that carries its format and
+version. Parts and the models table are Parquet, see `parts`. Pure: values and bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from embarchive.errors import BadInput, Damaged, NotAnArchive, UnknownVersion
+from embarchive.partition import dump_parts, parts_for
+from embarchive.parts import (
+    CELL,
+    MODEL_SCHEMA,
+    PART_SCHEMA,
+    SHA,
+    VERSION,
+    PartRef,
+    ShardRow,
+    dump_models,
+    dump_part,
+    models_table,
+    parse_models,
+    parse_part,
+    part_ref,
+    part_table,
+)
+from embarchive.recipe import Settings
+from embarchive.strictjson import (
+    build,
+    canonical_json,
+    check_keys,
+    check_types,
+    is_number,
+    listed,
+    parse_strict_json,
+)
+
+__all__ = [
+    "MODEL_SCHEMA",
+    "PART_SCHEMA",
+    "VERSION",
+    "Generation",
+    "PartRef",
+    "Pointer",
+    "ShardRow",
+    "Space",
+    "TableRef",
+    "check_pair",
+    "dump_generation",
+    "dump_models",
+    "dump_part",
+    "dump_parts",
+    "dump_pointer",
+    "models_table",
+    "object_path",
+    "parse_generation",
+    "parse_models",
+    "parse_part",
+    "parse_pointer",
+    "part_ref",
+    "part_table",
+    "parts_for",
+]
+
+POINTER = "embarchive.json"
+MAX_POINTER, MAX_GENERATION = 1024, 4 << 20
+METRICS = ("l2", "cosine")
+_PLACES = {
+    "manifest-json": "manifests/{sha}.json",
+    "manifest-parquet": "manifests/{sha}.parquet",
+    "shard": "embeddings/gh={prefix}/{sha}.parquet",
+    "model": "models/{sha}.safetensors",
+    "model-card": "models/{sha}.json",
+    "model-onnx": "models/{sha}.onnx",
+    "blocks": "blocks/{sha}",
+    "overview": "overview/{sha}.parquet",
+    "pyramid": "pyramid/{sha}.parquet",
+}
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The one mutable object: which generation is current.
+
+    manifest, length: SHA-256 and bytes of the generation's JSON; commit_id: 32 hex digits
+    drawn by the committer, so that it knows its own commit when it reads it back.
+    """
+
+    generation: int
+    manifest: str
+    length: int
+    commit_id: str
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """A Parquet table by content: bytes and rows."""
+
+    sha256: str
+    length: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """An embedding space: encoder, calibration and basis, and what it was trained on.
+
+    scale: one int8 step in embedding units; simhash: `SimHash.to_json`, empty without bits;
+    trained: dates, bounds, tiles, seasons; saturation: season -> share of values clipped;
+    decoder: `Architecture.to_json`; baselines: name -> held-out error.
+    """
+
+    space_id: str
+    encoder: str
+    encoder_length: int
+    dim: int
+    metric: str
+    scale: float
+    simhash: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, Any] = field(default_factory=dict)
+    saturation: dict[str, float] = field(default_factory=dict)
+    decoder: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One state of an archive, complete.
+
+    parent: manifest hash of the generation before, None for the first; created: UTC, ISO
+    8601; tiles: rows; places: distinct cells; bytes: of shards, models, overview; scenes:
+    number of scenes that came in so far.
+    """
+
+    number: int
+    parent: str | None
+    commit_id: str
+    created: str
+    settings: Settings
+    spaces: tuple[Space, ...]
+    models: TableRef | None
+    parts: tuple[PartRef, ...]
+    tiles: int
+    places: int
+    bytes: dict[str, int]
+    scenes: int
+    attribution: str = ""
+    overview: TableRef | None = None
+    pyramid: TableRef | None = None
+
+
+def object_path(kind: str, sha: str, prefix: str | None = None) -> str:
+    """Where an object lies, derived from its hash (and a shard's prefix). Raises Damaged."""
+    if kind not in _PLACES:
+        raise BadInput(f"object kind: expected one of {', '.join(_PLACES)}, found {kind!r}")
+    if not isinstance(sha, str) or not re.fullmatch(SHA, sha):
+        raise Damaged(f"{kind}: expected a sha256 of 64 hex digits, found {str(sha)[:80]!r}")
+    if kind == "shard" and not re.fullmatch(CELL, prefix or ""):
+        raise Damaged(f"shard {sha[:12]}: expected a geohash prefix, found {str(prefix)[:80]!r}")
+    return _PLACES[kind].format(sha=sha, prefix=prefix)
+
+
+def dump_pointer(pointer: Pointer) -> bytes:
+    """Canonical JSON of a pointer."""
+    return canonical_json({"format": "embarchive", "version": VERSION, **asdict(pointer)})
+
+
+def parse_pointer(data: bytes, name: str = POINTER) -> Pointer:
+    """Raises NotAnArchive, UnknownVersion or Damaged."""
+    try:
+        values = _document(data, name, MAX_POINTER)
+    except Damaged as error:
+        raise NotAnArchive(f"{error}") from None
+    pointer = build(Pointer, values, name, _PATTERNS)
+    # No hash covers the pointer: with one spelling only, a flipped bit changes a value.
+    if dump_pointer(pointer) != data:
+        raise Damaged(f"{name}: expected canonical JSON, found another spelling")
+    return pointer
+
+
+def check_pair(pointer: Pointer, generation: Generation, name: str = POINTER) -> None:
+    """Raises Damaged unless the pointer says of the generation what it says of itself."""
+    for key, found in (("generation", pointer.generation), ("commit_id", pointer.commit_id)):
+        expected = generation.number if key == "generation" else generation.commit_id
+        if found != expected:
+            raise Damaged(f"{name}: expected {key} {expected}, found {found}")
+
+
+def dump_generation(generation: Generation) -> bytes:
+    """Canonical JSON of a generation. Raises BadInput for one that no reader would take."""
+    values: dict[str, Any] = {f.name: getattr(generation, f.name) for f in fields(Generation)}
+    values["settings"] = generation.settings.to_json()
+    values["spaces"] = [asdict(space) for space in generation.spaces]
+    values["parts"] = [_part_json(part) for part in generation.parts]
+    for key in ("models", "overview", "pyramid"):
+        values[key] = asdict(values[key]) if values[key] else None
+    data = canonical_json({"format": "embarchive", "version": VERSION, **values})
+    try:
+        parse_generation(data)
+    except Damaged as error:
+        raise BadInput(str(error)) from None
+    return data
+
+
+def parse_generation(data: bytes, name: str = "generation") -> Generation:
+    """Raises UnknownVersion or Damaged."""
+    values = _document(data, name, MAX_GENERATION)
+    check_keys(values, Generation, name)
+    values["settings"] = _settings(values["settings"], name)
+    values["spaces"] = tuple(
+        build(Space, item, f"{name} space", _PATTERNS) for item in listed(values, "spaces", name)
+    )
+    values["parts"] = tuple(_part(item, f"{name} part") for item in listed(values, "parts", name))
+    for key in ("models", "overview", "pyramid"):
+        if values[key] is not None:
+            values[key] = build(TableRef, values[key], f"{name} {key}", _PATTERNS)
+    generation = build(Generation, values, name, _PATTERNS)
+    _check_sums(generation, name)
+    return generation
+
+
+def _document(data: bytes, name: str, cap: int) -> dict[str, Any]:
+    values = parse_strict_json(data, name, cap)
+    if not isinstance(values, dict) or values.pop("format", None) != "embarchive":
+        raise Damaged(f'{name}: expected "format": "embarchive", found another JSON document')
+    version = values.pop("version", None)
+    if version != VERSION or isinstance(version, bool):
+        raise UnknownVersion(f"{name}: expected version {VERSION}, found {version!r}")
+    return values
+
+
+def _part_json(part: PartRef) -> dict[str, Any]:
+    values = asdict(part)
+    for key in ("datetime_min", "datetime_max"):
+        if values[key] is not None:
+            values[key] = values[key].astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return values
+
+
+def _part(values: Any, name: str) -> PartRef:
+    check_keys(values, PartRef, name)
+    values = dict(values)
+    box = listed(values, "bbox", name)
+    if len(box) != 4 or not all(is_number(side) and abs(side) <= 180 for side in box):
+        raise Damaged(f"{name}: expected bbox west south east north, found {str(box)[:80]}")
+    values["bbox"] = tuple(float(side) for side in box)
+    for key in ("datetime_min", "datetime_max"):
+        if values[key] is not None:
+            values[key] = _moment(values[key], f"{name} {key}")
+    return build(PartRef, values, name, _PATTERNS)
+
+
+def _settings(values: Any, name: str) -> Settings:
+    """Settings with the types of their fields; they steer allocations, so also their sizes."""
+    try:
+        check_types(values, Settings, name)
+        settings = Settings.from_json(values)
+    except (BadInput, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise Damaged(f"{name}: settings: {str(error)[:160]}") from None
+    limits = {
+        "precision": 12, "height": 4096, "width": 4096, "region_prefix": 12, "shard_prefix": 12,
+        "dim": 4096, "gsd": 1e7,
+    }  # fmt: skip
+    for key, most in limits.items():
+        if not 0 < getattr(settings, key) <= most:
+            raise Damaged(
+                f"{name}: settings: expected {key} in 0 to {most}, found {getattr(settings, key)}"
+            )
+    if not 0 <= settings.bits <= 4096 or settings.bits % 8:
+        raise Damaged(f"{name}: settings: expected bits in eights, found {settings.bits}")
+    return settings
+
+
+_PATTERNS = {
+    "manifest": SHA,
+    "parent": SHA,
+    "sha256": SHA,
+    "encoder": SHA,
+    "commit_id": "[0-9a-f]{32}",
+    "prefix": f"(?:{CELL})?",
+    "geohash_min": CELL,
+    "geohash_max": CELL,
+    "space_id": "[0-9A-Za-z._-]{1,64}",
+    "metric": "|".join(METRICS),
+}
+
+
+def _check_sums(generation: Generation, name: str) -> None:
+    rows = sum(part.rows for part in generation.parts)
+    if rows != generation.tiles:
+        raise Damaged(f"{name}: expected {generation.tiles} tiles in its parts, found {rows}")
+
+
+def _moment(text: Any, name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise Damaged(f"{name}: expected ISO 8601, found {str(text)[:40]!r}") from None
+    if moment.tzinfo is None:
+        raise Damaged(f"{name}: expected a time with its offset, found {text!r}")
+    return moment.astimezone(UTC)

@@ -1,0 +1,213 @@
+"""What a query will read, decided before anything is read: parts, shards, row groups, bytes.
+
+Pure: from the generation's part references to the parts to fetch, from their rows to the
+shards, from a shard's footer to its row groups and byte ranges. Every step keeps too much
+rather than too little; `filters.row_mask` is the exact test at the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embarchive.digests import BLOCK
+from embarchive.filters import Filter, boxes_match, to_micros
+from embarchive.manifest import ShardRow
+from embarchive.shards import column_ranges
+
+# One request costs about as much as these bytes on a good line, so a shard up to this size
+# is fetched whole: one request and no outboard, whatever columns are wanted.
+WHOLE_BYTES = 256 * 1024
+# A shard read in ranges takes three requests. Beyond this number for one query, the smaller
+# shards are fetched whole instead, as long as they stay under these bytes together.
+FEW_REQUESTS, AFFORDED_BYTES = 6, 16 << 20
+
+
+class Extent(Protocol):
+    """What pruning looks at; part references and shard rows both have it."""
+
+    @property
+    def geohash_min(self) -> str: ...
+    @property
+    def geohash_max(self) -> str: ...
+    @property
+    def bbox(self) -> tuple[float, float, float, float]: ...
+    @property
+    def datetime_min(self) -> datetime | None: ...
+    @property
+    def datetime_max(self) -> datetime | None: ...
+
+
+AnyExtent = TypeVar("AnyExtent", bound=Extent)
+
+
+@dataclass(frozen=True)
+class ShardRead:
+    """How one shard is read. whole: in one request; otherwise footer and outboard first
+    (two requests), then the row groups that statistics leave."""
+
+    shard: ShardRow
+    whole: bool
+
+    @property
+    def requests(self) -> int:
+        """Expected requests; ranges far apart can add some."""
+        return 1 if self.whole else 3
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """The shards of one query in geohash order, and an estimate from the manifest alone.
+
+    requests: expected number; bytes: at most so many.
+    """
+
+    reads: tuple[ShardRead, ...]
+
+    @property
+    def requests(self) -> int:
+        return sum(read.requests for read in self.reads)
+
+    @property
+    def bytes(self) -> int:
+        return sum(read.shard.length for read in self.reads)
+
+    @property
+    def rows(self) -> int:
+        return sum(read.shard.rows for read in self.reads)
+
+
+def choose(candidates: Sequence[AnyExtent], wanted: Filter) -> list[AnyExtent]:
+    """The part references or shards that can hold a matching row, in the given order."""
+    if not candidates or wanted.everything:
+        return list(candidates)
+    keep = boxes_match(np.array([one.bbox for one in candidates], dtype=np.float64), wanted)
+    return [
+        one
+        for one, inside in zip(candidates, keep.tolist(), strict=True)
+        if inside and _names_meet(one, wanted) and _dates_meet(one, wanted)
+    ]
+
+
+def read_plan(shards: Iterable[ShardRow], wanted: Filter, space_id: str | None = None) -> ReadPlan:
+    """Which shards to read, and how, for a filter within one space (None: every space)."""
+    ours = [one for one in shards if space_id is None or one.space_id == space_id]
+    chosen = choose(sorted(ours, key=_shard_order), wanted)
+    whole = _whole(chosen)
+    return ReadPlan(tuple(ShardRead(one, whole=one.sha256 in whole) for one in chosen))
+
+
+def _whole(chosen: Sequence[ShardRow]) -> set[str]:
+    """Which shards to fetch in one request each."""
+    whole = {one.sha256 for one in chosen if one.length <= WHOLE_BYTES}
+    requests = 3 * len(chosen) - 2 * len(whole)
+    spent = 0
+    for one in sorted(chosen, key=lambda one: (one.length, one.sha256)):
+        if one.sha256 in whole:
+            continue
+        spent += one.length
+        if requests <= FEW_REQUESTS or spent > AFFORDED_BYTES:
+            break
+        whole.add(one.sha256)
+        requests -= 2
+    return whole
+
+
+def shard_rows(part: pa.Table) -> list[ShardRow]:
+    """The rows of a manifest part as values."""
+    return [_shard_row(row) for row in part.to_pylist()]
+
+
+def row_groups(metadata: pq.FileMetaData, wanted: Filter) -> list[int]:
+    """Row groups whose statistics on geohash, datetime and bbox allow a match."""
+    return [g for g in range(metadata.num_row_groups) if _group_meets(metadata, g, wanted)]
+
+
+def range_bytes(metadata: pq.FileMetaData, groups: Sequence[int], columns: Iterable[str]) -> int:
+    """Bytes of the columns of the row groups, rounded to 16 KiB blocks."""
+    blocks: set[int] = set()
+    for start, end in column_ranges(metadata, groups, columns):
+        blocks.update(range(start // BLOCK, (end - 1) // BLOCK + 1))
+    return len(blocks) * BLOCK
+
+
+def names_meet(names: Sequence[str], low: str, high: str) -> bool:
+    """Whether some name between low and high, both included, is or starts with one of the
+    sorted names."""
+    at = bisect_left(names, low)
+    if at < len(names) and names[at] <= high:
+        return True
+    # A name before low can only reach into the range as a prefix of low itself.
+    return any(_holds(names, low[:length]) for length in range(1, len(low)))
+
+
+def _holds(names: Sequence[str], name: str) -> bool:
+    at = bisect_left(names, name)
+    return at < len(names) and names[at] == name
+
+
+def _names_meet(one: Extent, wanted: Filter) -> bool:
+    return not wanted.geohash or names_meet(wanted.geohash, one.geohash_min, one.geohash_max)
+
+
+def _dates_meet(one: Extent, wanted: Filter) -> bool:
+    if not wanted.dated:
+        return True
+    if one.datetime_min is None or one.datetime_max is None:
+        return False
+    low, high = wanted.span()
+    return to_micros(one.datetime_max) >= low and to_micros(one.datetime_min) <= high
+
+
+def _shard_order(one: ShardRow) -> tuple[str, str, str]:
+    return one.geohash_min, one.geohash_max, one.sha256
+
+
+def _shard_row(row: dict[str, Any]) -> ShardRow:
+    box = row.pop("bbox")
+    values = {name: row[name] for name in ShardRow.__dataclass_fields__ if name in row}
+    values["bbox"] = (box["xmin"], box["ymin"], box["xmax"], box["ymax"])
+    values["model_ids"] = tuple(row["model_ids"])
+    return ShardRow(**values)
+
+
+def _group_meets(metadata: pq.FileMetaData, group: int, wanted: Filter) -> bool:
+    limits = _statistics(metadata, group)
+    names = limits.get("geohash")
+    if wanted.geohash and names and not names_meet(wanted.geohash, *names):
+        return False
+    if wanted.dated and "datetime" in limits:
+        first, last = wanted.span()
+        low, high = limits["datetime"]
+        if to_micros(high) < first or to_micros(low) > last:
+            return False
+    return bool(boxes_match(_group_box(limits), wanted)[0])
+
+
+def _group_box(limits: dict[str, tuple[Any, Any]]) -> NDArray[np.float64]:
+    whole = {"xmin": -180.0, "ymin": -90.0, "xmax": 180.0, "ymax": 90.0}
+    sides = [
+        limits.get(f"bbox.{side}", (edge, edge))[0 if side.endswith("min") else 1]
+        for side, edge in whole.items()
+    ]
+    return np.array([sides], dtype=np.float64)
+
+
+def _statistics(metadata: pq.FileMetaData, group: int) -> dict[str, tuple[Any, Any]]:
+    """Least and greatest value per column path, where the footer says them."""
+    row_group = metadata.row_group(group)
+    found = {}
+    for index in range(row_group.num_columns):
+        chunk = row_group.column(index)
+        stats = chunk.statistics
+        if stats is not None and stats.has_min_max:
+            found[chunk.path_in_schema] = (stats.min, stats.max)
+    return found

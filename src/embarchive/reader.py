@@ -1,0 +1,255 @@
+"""Verified bytes of one generation as tables: manifest parts, shards, models, weights.
+
+Every byte handed on was checked by `store`. Verified bytes are kept (256 MB at most, least
+recently used first out), so that asking twice costs one request.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embarchive import manifest
+from embarchive.digests import BLOCK
+from embarchive.errors import BadInput, GenerationExpired, Missing
+from embarchive.filters import Filter, row_mask
+from embarchive.manifest import ShardRow
+from embarchive.plan import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
+from embarchive.recipe import Settings
+from embarchive.rows import ORDER, schema, sort_rows
+from embarchive.shards import column_ranges, parse_footer, read_rows
+from embarchive.store import Store, VerifiedObject
+
+CACHE_BYTES = 256 << 20
+THREADS = 8
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class Cache:
+    """Verified bytes by key, thread safe, least recently used first out."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._held = 0
+        self._items: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, int]) -> bytes | None:
+        """The bytes, or None."""
+        with self._lock:
+            found = self._items.get(key)
+            if found is not None:
+                self._items.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[str, int], data: bytes) -> None:
+        """Keep the bytes, unless they alone are over the limit."""
+        if len(data) > self._limit:
+            return
+        with self._lock:
+            old = self._items.pop(key, b"")
+            self._items[key] = data
+            self._held += len(data) - len(old)
+            while self._held > self._limit:
+                self._held -= len(self._items.popitem(last=False)[1])
+
+
+WHOLE = -1
+
+
+class ShardFile(io.RawIOBase):
+    """One shard as a read-only file whose every byte is verified before it is returned."""
+
+    def __init__(self, shard: ShardRow, verified: VerifiedObject, cache: Cache) -> None:
+        super().__init__()
+        self._shard, self._verified, self._cache = shard, verified, cache
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def size(self) -> int:
+        """Length in bytes; pyarrow asks for it."""
+        return self._shard.length
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._shard.length}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        end = self._shard.length
+        if size is not None and size >= 0:
+            end = min(end, self._at + size)
+        data = self.range(self._at, end) if end > self._at else b""
+        self._at += len(data)
+        return data
+
+    def range(self, start: int, end: int) -> bytes:
+        """Bytes [start, end)."""
+        whole = self._cache.get((self._shard.sha256, WHOLE))
+        if whole is None and self._shard.length <= WHOLE_BYTES:
+            whole = self.fetch_whole()
+        if whole is not None:
+            return whole[start:end]
+        first, last = start // BLOCK, (end - 1) // BLOCK
+        blocks = self._blocks(range(first, last + 1))
+        return b"".join(blocks)[start - first * BLOCK : end - first * BLOCK]
+
+    def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Bring the ranges into the cache in as few requests as possible."""
+        if self._cache.get((self._shard.sha256, WHOLE)) is None:
+            wanted = {b for s, e in ranges for b in range(s // BLOCK, (e - 1) // BLOCK + 1)}
+            self._blocks(sorted(wanted))
+
+    def fetch_whole(self) -> bytes:
+        """The whole object, in one request unless it is at hand."""
+        key = (self._shard.sha256, WHOLE)
+        data = self._cache.get(key)
+        if data is None:
+            data = self._verified.whole()
+            self._cache.put(key, data)
+        return data
+
+    def _blocks(self, numbers: Sequence[int]) -> list[bytes]:
+        sha = self._shard.sha256
+        found = {n: self._cache.get((sha, n)) for n in numbers}
+        runs = _runs([n for n, data in found.items() if data is None])
+        if 2 * BLOCK * sum(last - first for first, last in runs) > self._shard.length:
+            whole = self.fetch_whole()
+            return [whole[n * BLOCK : (n + 1) * BLOCK] for n in numbers]
+        if runs:
+            length = self._shard.length
+            spans = [(a * BLOCK, min(b * BLOCK, length)) for a, b in runs]
+            for (first, _), data in zip(runs, self._verified.read(spans), strict=True):
+                for offset in range(0, len(data), BLOCK):
+                    number = first + offset // BLOCK
+                    found[number] = data[offset : offset + BLOCK]
+                    self._cache.put((sha, number), found[number] or b"")
+        return [found[n] or b"" for n in numbers]
+
+
+class Reader:
+    """Reads one generation; safe to use from several threads."""
+
+    def __init__(self, store: Store, settings: Settings, cache_bytes: int = CACHE_BYTES) -> None:
+        self.store, self.settings = store, settings
+        self._cache = Cache(cache_bytes)
+        self._parts: dict[str, list[ShardRow]] = {}
+        self._footers: dict[str, pq.FileMetaData] = {}
+        self._verified: dict[str, VerifiedObject] = {}
+        self.schema = schema(settings.dim, settings.bits)
+
+    def shards(self, parts: Sequence[manifest.PartRef]) -> list[ShardRow]:
+        """The shards of manifest parts, fetching those not yet seen."""
+
+        def load(part: manifest.PartRef) -> list[ShardRow]:
+            if part.sha256 not in self._parts:
+                data = self.object("manifest-parquet", part.sha256, part.length)
+                self._parts[part.sha256] = shard_rows(manifest.parse_part(data, part))
+            return self._parts[part.sha256]
+
+        return [shard for found in in_threads(load, parts) for shard in found]
+
+    def rows(self, plan: ReadPlan, wanted: Filter, columns: Sequence[str]) -> pa.Table:
+        """Rows of the plan's shards that match, sorted; the columns asked for and the three
+        that rows are sorted by, in the shard's column order."""
+        names = self.check_columns([*columns, *ORDER])
+        empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
+        tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)
+        found = [table for table in tables if len(table)]
+        if not found:
+            return empty
+        return sort_rows(pa.concat_tables(found).unify_dictionaries().combine_chunks())
+
+    def check_columns(self, columns: Sequence[str]) -> list[str]:
+        """The names in the shard's order, each once. Raises BadInput on an unknown one."""
+        known = self.schema.names
+        for name in columns:
+            if name not in known:
+                raise BadInput(f"columns: expected some of {', '.join(known)}, found {name!r}")
+        return [name for name in known if name in columns]
+
+    def file(self, shard: ShardRow) -> ShardFile:
+        """A shard as a verified file."""
+        if shard.sha256 not in self._verified:
+            path = manifest.object_path("shard", shard.sha256, shard.prefix)
+            self._verified[shard.sha256] = VerifiedObject(
+                self.store, path, shard.sha256, shard.length, shard.blocks
+            )
+        return ShardFile(shard, self._verified[shard.sha256], self._cache)
+
+    def object(self, kind: str, sha256: str, length: int) -> bytes:
+        """A whole object, verified by hash and length, from the cache when it is at hand."""
+        data = self._cache.get((sha256, WHOLE))
+        if data is None:
+            path = manifest.object_path(kind, sha256)
+            data = _expiring(lambda: VerifiedObject(self.store, path, sha256, length).whole())
+            self._cache.put((sha256, WHOLE), data)
+        return data
+
+    def _shard_rows(self, read: ShardRead, wanted: Filter, names: Sequence[str]) -> pa.Table:
+        return _expiring(lambda: self._shard_rows_now(read, wanted, names))
+
+    def _shard_rows_now(self, read: ShardRead, wanted: Filter, names: Sequence[str]) -> pa.Table:
+        shard, file = read.shard, self.file(read.shard)
+        if read.whole:
+            file.fetch_whole()
+        metadata = self._footer(shard, file)
+        groups = row_groups(metadata, wanted)
+        file.fetch(column_ranges(metadata, groups, names))
+        table = read_rows(file, metadata, groups, names)
+        if not wanted.everything:
+            table = table.filter(pa.array(row_mask(table, wanted)))
+        return table
+
+    def _footer(self, shard: ShardRow, file: ShardFile) -> pq.FileMetaData:
+        if shard.sha256 not in self._footers:
+            tail = file.range(shard.length - shard.footer_length, shard.length)
+            self._footers[shard.sha256] = parse_footer(
+                tail, self.settings.dim, self.settings.bits, f"shard {shard.sha256[:12]}"
+            )
+        return self._footers[shard.sha256]
+
+
+def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """`work` over items on up to 8 threads, results in order; the first error is raised."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
+        return list(pool.map(work, items))
+
+
+def _expiring(fetch: Callable[[], Any]) -> Any:
+    """A missing object of a pinned generation means that the generation was collected."""
+    try:
+        return fetch()
+    except GenerationExpired:
+        raise
+    except Missing as error:
+        raise GenerationExpired(f"generation expired, open the archive again: {error}") from None
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs [first, last + 1) of consecutive ascending numbers."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number:
+            runs[-1] = (runs[-1][0], number + 1)
+        else:
+            runs.append((number, number + 1))
+    return runs

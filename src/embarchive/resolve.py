@@ -1,0 +1,154 @@
+"""Exemplars to vectors, and references to rows, read from an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embarchive import grid, manifest, model
+from embarchive.errors import BadInput
+from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
+from embarchive.filters import Filter
+from embarchive.manifest import ShardRow
+from embarchive.plan import ReadPlan
+from embarchive.quantize import Int8
+from embarchive.rows import ORDER, date_keys, embeddings
+
+if TYPE_CHECKING:
+    from embarchive.archive import Archive
+
+DECODES = (*ORDER, "model_id", "valid_fraction", "embedding")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Exemplars as int8 (n, D), and the cells that some of them are."""
+
+    vectors: NDArray[np.int8]
+    cells: tuple[str, ...]
+
+
+def vectors(
+    archive: Archive,
+    exemplars: Sequence[Exemplar],
+    space: manifest.Space,
+    also: ReadPlan,
+    columns: Sequence[str],
+) -> Resolved:
+    """Vectors of exemplars in a space. `also`: the reads of the search that follows, so
+    that shards which both need are fetched the same way. Raises BadInput."""
+    found = [item for item in exemplars if isinstance(item, Place)]
+    rows = iter(_rows_of_places(archive, found, space.space_id, columns, also))
+    out = []
+    for item in exemplars:
+        if isinstance(item, Place):
+            out.append(embeddings(next(rows))[0])
+        elif isinstance(item, Vector):
+            out.append(_quantised(item.values, space))
+        else:
+            out.append(_quantised(encode_image(archive, item.path, space), space))
+    stacked = np.stack(out) if out else np.zeros((0, space.dim), dtype=np.int8)
+    return Resolved(stacked, tuple(place.geohash for place in found))
+
+
+def places(archive: Archive, texts: Sequence[str]) -> pa.Table:
+    """One row a text (GEOHASH, GEOHASH@DATE or LON,LAT), in order, with what decode needs."""
+    parsed = parse_all(list(texts), archive.settings.precision)
+    found = [item for item in parsed if isinstance(item, Place)]
+    if len(found) != len(parsed):
+        raise BadInput("decode: expected geohashes or points, found a vector or an image")
+    if not found:
+        return archive.reader.rows(ReadPlan(()), Filter(), DECODES)
+    rows = _rows_of_places(archive, found, None, DECODES, None)
+    return pa.concat_tables(rows).unify_dictionaries().combine_chunks()
+
+
+def again(archive: Archive, rows: pa.Table) -> pa.Table:
+    """The rows read again by geohash, datetime and source, with what decode needs."""
+    names = tuple(sorted(set(rows["geohash"].to_pylist())))
+    wanted = Filter(geohash=names)
+    stored = archive.reader.rows(archive.plan(wanted), wanted, DECODES)
+    where = {key: index for index, key in enumerate(_keys(stored))}
+    chosen = []
+    for key in _keys(rows):
+        if key not in where:
+            raise BadInput(f"decode: no tile {key[0]} of source {key[2]} on that date")
+        chosen.append(where[key])
+    return stored.take(pa.array(chosen, pa.int64()))
+
+
+def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray[np.float32]:
+    """The embedding float32 (D,) of an image file, resampled to the archive's chip."""
+    s = archive.settings
+    try:
+        from embarchive import scenes
+    except ImportError:
+        raise BadInput("like: an image needs rasterio, install embarchive[encode]") from None
+    pixels = scenes.read_image(path, s.bands, s.height, s.width)
+    architecture, weights = archive.weights.encoder(space)
+    return np.asarray(model.encode_batch(architecture, weights, pixels[None])[0], dtype=np.float32)
+
+
+def _rows_of_places(
+    archive: Archive,
+    wanted: Sequence[Place],
+    space_id: str | None,
+    columns: Sequence[str],
+    also: ReadPlan | None,
+) -> list[pa.Table]:
+    """One row a place, in order."""
+    if not wanted:
+        return []
+    cells = Filter(geohash=tuple(sorted({place.geohash for place in wanted})))
+    plan = archive.plan(cells, space_id)
+    shared = {read.shard.sha256: read for read in also.reads} if also else {}
+    plan = ReadPlan(tuple(shared.get(read.shard.sha256, read) for read in plan.reads))
+    rows = archive.reader.rows(plan, cells, columns)
+    found = []
+    for place in wanted:
+        own = rows.filter(pc.equal(rows["geohash"], place.geohash))
+        if not len(own):
+            nearest = _nearest(archive, place.geohash, space_id)
+            raise BadInput(f"{place.said} has no tile in the archive; nearest is {nearest}")
+        found.append(own.slice(choose_row(own, place), 1))
+    return found
+
+
+def _nearest(archive: Archive, geohash: str, space_id: str | None) -> str:
+    """The archive's cell nearest to one that it lacks: the nearest shard's nearest cell."""
+    ours = [one for one in archive.shards() if space_id in (None, one.space_id)]
+    if not ours:
+        return "none"
+    lon, lat = grid.centers(np.array([geohash]))[0]
+
+    def gap(shard: ShardRow) -> float:
+        west, south, east, north = shard.bbox
+        away = max(west - lon, lon - east, 0.0)
+        return float(max(south - lat, lat - north, 0.0) ** 2 + min(away, 360 - away) ** 2)
+
+    shard = min(ours, key=gap)
+    wanted = Filter(bbox=shard.bbox)
+    names = archive.reader.rows(archive.plan(wanted, space_id), wanted, ["geohash"])["geohash"]
+    return nearest_cell(geohash, names.unique().to_pylist())
+
+
+def _quantised(values: NDArray[np.generic], space: manifest.Space) -> NDArray[np.int8]:
+    if values.shape != (space.dim,):
+        raise BadInput(f"like: expected a vector of {space.dim} numbers, found {len(values)}")
+    if values.dtype == np.int8:
+        return values.astype(np.int8)
+    return Int8(space.scale).encode(values.astype(np.float64)[None])[0]
+
+
+def _keys(rows: pa.Table) -> list[tuple[str, int, str]]:
+    names = rows["geohash"].to_pylist()
+    when = date_keys(rows["datetime"]).tolist()
+    sources = rows["source"].cast(pa.string()).to_pylist()
+    return list(zip(names, when, sources, strict=True))

@@ -1,0 +1,155 @@
+"""Tables and pictures written to a user's files, the kind told by the suffix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embarchive import decode, grid, shards
+from embarchive.archive import Archive
+from embarchive.errors import BadInput
+from embarchive.exemplars import GOOD
+from embarchive.rows import SIDES
+
+Kind = TypeVar("Kind")
+
+
+def table_kind(path: str | Path) -> Callable[[pa.Table, Path], None]:
+    """The writer for a path's suffix; asked before the work, so that a wrong one costs
+    nothing. Raises BadInput."""
+    return _kind(path, _TABLES)
+
+
+def write_table(table: pa.Table, path: str | Path) -> None:
+    """Rows with geohash (and bbox) as .parquet (GeoParquet), .geojson, .csv or .json.
+    Raises BadInput for another suffix or a file that cannot be written."""
+    write, target = table_kind(path), Path(path)
+    aside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        write(table, aside)
+        aside.replace(target)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise BadInput(f"out: cannot write {path}: {error.strerror or error}") from None
+
+
+def image_kind(path: str | Path) -> str:
+    """ ".tif" or ".png". Raises BadInput for another suffix."""
+    return _kind(path, {".tif": ".tif", ".tiff": ".tif", ".png": ".png"})
+
+
+def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
+    """Decoded tiles on one raster: .tif holds every band in recipe units, .png a picture of
+    the visible ones. One image a cell, see `best_of_places`. Raises BadInput."""
+    kind = image_kind(path)
+    if not len(rows):
+        raise BadInput("decode: expected at least one tile, found none that match")
+    chosen = best_of_places(rows)
+    names = chosen["geohash"].to_pylist()
+    images = archive.decode(chosen)
+    bands = archive.settings.bands
+    if kind == ".tif":
+        decode.write_geotiff(path, images, names, archive.chips, bands)
+        return
+    whole, _ = decode.mosaic(images, names, archive.chips)
+    decode.write_png(path, decode.picture(whole, decode.visible_bands(bands)))
+
+
+def best_of_places(rows: pa.Table) -> pa.Table:
+    """One row a cell: its latest date with valid_fraction >= 0.8, else its highest
+    valid_fraction. Rows sorted by geohash."""
+    valid = rows["valid_fraction"].to_numpy()
+    when = rows["datetime"].cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    good = valid >= np.float32(GOOD)
+    names = rows["geohash"].cast(pa.string()).to_numpy(zero_copy_only=False).astype(np.str_)
+    # Last key first; the best row of each cell comes last, of equal ones the first source.
+    dated = np.where(good, when, np.iinfo(np.int64).min)
+    order = np.lexsort((-np.arange(len(rows)), valid, dated, good, names))
+    ends = np.append(names[order][1:] != names[order][:-1], True)
+    return rows.take(pa.array(order[ends] if len(order) else order))
+
+
+def plain(value: Any) -> Any:
+    """A value of a table in JSON's terms: dates as ISO 8601 in UTC, bytes as hex, and no
+    number that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(inner) for inner in value]
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table as JSON-able dictionaries."""
+    return [plain(row) for row in table.to_pylist()]
+
+
+def _kind(path: str | Path, kinds: Mapping[str, Kind]) -> Kind:
+    suffix = Path(path).suffix.lower()
+    if suffix not in kinds:
+        expected = ", ".join(kinds)
+        raise BadInput(f"out: expected a name ending in {expected}, found {str(path)!r}")
+    return kinds[suffix]
+
+
+def _cells(table: pa.Table) -> Any:
+    return grid.bounds(np.asarray(table["geohash"].to_pylist(), dtype=np.str_))
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    names = np.asarray(table["geohash"].to_pylist(), dtype=np.str_)
+    if len(names) and "bbox" in table.column_names:
+        polygons = pa.array(list(grid.cell_polygons_wkb(names)), pa.binary())
+        geo = json.dumps(shards.geo_metadata(_cells(table)))
+        table = table.append_column("geometry", polygons).replace_schema_metadata({"geo": geo})
+    pq.write_table(table, path, compression="zstd")
+
+
+def _geojson(table: pa.Table, path: Path) -> None:
+    features = []
+    for row, (west, south, east, north) in zip(records(table), _cells(table), strict=True):
+        row.pop("bbox", None)
+        ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": shape, "properties": row})
+    document = {"type": "FeatureCollection", "features": features}
+    path.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+
+
+def _csv(table: pa.Table, path: Path) -> None:
+    names = [name for name in table.column_names if name != "bbox"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow([*names, *SIDES])
+        for row, cell in zip(records(table), _cells(table), strict=True):
+            lines.writerow([*(row[name] for name in names), *cell.tolist()])
+
+
+def _json(table: pa.Table, path: Path) -> None:
+    path.write_text(json.dumps(records(table), allow_nan=False, indent=1), encoding="utf-8")
+
+
+_TABLES: dict[str, Callable[[pa.Table, Path], None]] = {
+    ".parquet": _parquet,
+    ".geojson": _geojson,
+    ".csv": _csv,
+    ".json": _json,
+}

@@ -1,0 +1,70 @@
+"""What commands say: one JSON document, or lines of text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embarchive.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How a command speaks: one JSON document or lines of text, and progress."""
+
+    as_json: bool
+    progress: Progress
+
+    def say(self, document: Mapping[str, Any], lines: Iterable[str] | None = None) -> None:
+        """The result of a command; lines: its text form, by default one line a value."""
+        if self.as_json:
+            from embarchive.save import plain
+
+            click.echo(json.dumps(plain(document), allow_nan=False, indent=2))
+        else:
+            click.echo("\n".join(lines_of(document) if lines is None else lines))
+        sys.stdout.flush()
+
+
+def lines_of(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line a value; values of an inner mapping under dotted names."""
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            lines += lines_of(value, f"{prefix}{key}.")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            lines.append(f"{prefix}{key}: {value:,}")
+        else:
+            text = json.dumps(value, default=str) if isinstance(value, list) else str(value)
+            lines.append(f"{prefix}{key}: {text}")
+    return lines
+
+
+def hit_lines(hits: pa.Table) -> list[str]:
+    """A table of hits as aligned text, best first."""
+    heads = ["geohash", "date", "score", "valid", "source"]
+    rows = zip(
+        hits["geohash"].to_pylist(),
+        [str(day or "-")[:10] for day in hits["datetime"].to_pylist()],
+        [f"{score:.4f}" for score in hits["score"].to_pylist()],
+        [f"{share:.2f}" for share in hits["valid_fraction"].to_pylist()],
+        hits["source"].to_pylist(),
+        strict=True,
+    )
+    return columns([heads, *map(list, rows)])
+
+
+def columns(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Rows of values as aligned text."""
+    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    pairs = [zip(row, widths, strict=True) for row in texts]
+    return ["  ".join(text.ljust(width) for text, width in row).rstrip() for row in pairs]

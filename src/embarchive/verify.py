@@ -1,0 +1,186 @@
+"""Hash again everything that the current generation reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from embarchive import digests, manifest
+from embarchive.commit import find_head
+from embarchive.errors import (
+    EmbarchiveError,
+    Missing,
+    NotAnArchive,
+    StoreUnreachable,
+    UnknownVersion,
+)
+from embarchive.manifest import Generation
+from embarchive.recipe import Settings
+from embarchive.shards import parse_footer
+from embarchive.storage import POINTER, Store
+
+THREADS = 4
+Bad = dict[str, str]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object to check; shard: its manifest row when it is a shard."""
+
+    path: str
+    sha256: str
+    length: int
+    shard: dict[str, Any] | None = None
+
+
+def verify(store: Store, progress: Progress | None = None) -> dict[str, Any]:
+    """{"ok": bool, "checked": objects, "bad": [{"object", "expected", "found"}]}.
+
+    Every object's length and SHA-256, every shard's outboard and rows, and that pointer,
+    generation and tables agree. progress(done, total) after each object. Raises
+    NotAnArchive without a pointer, UnknownVersion, StoreUnreachable.
+    """
+    bad: list[Bad] = []
+    try:
+        head = find_head(store)
+    except (UnknownVersion, StoreUnreachable):
+        raise
+    except EmbarchiveError as error:
+        return {"ok": False, "checked": 1, "bad": [_said(_named(error), error)]}
+    if head is None:
+        raise NotAnArchive(f"{store.root}: expected {POINTER}, found none")
+    tables, items = _tables(store, head.generation, bad)
+    items += list(_models(head.generation, tables))
+    seen = {item.path: item for item in items}
+    checked = 2 + len(tables)
+    total, settings = checked + len(seen), head.generation.settings
+    with ThreadPoolExecutor(THREADS) as pool:
+        for found in pool.map(lambda item: _check(store, item, settings), seen.values()):
+            bad += found
+            checked += 1
+            if progress:
+                progress(checked, total)
+    return {"ok": not bad, "checked": checked, "bad": bad}
+
+
+def _tables(
+    store: Store, generation: Generation, bad: list[Bad]
+) -> tuple[dict[str, pa.Table | None], list[Item]]:
+    """The models table and parts by path (None: damaged), and the shards that parts name."""
+    tables: dict[str, pa.Table | None] = {}
+    items: list[Item] = []
+    for ref in (generation.models, *generation.parts):
+        if ref is None:
+            continue
+        item = Item(manifest.object_path("manifest-parquet", ref.sha256), ref.sha256, ref.length)
+        tables[item.path] = None
+        data, wrong = _fetch(store, item)
+        bad += wrong
+        if data is None:
+            continue
+        try:
+            if isinstance(ref, manifest.PartRef):
+                tables[item.path] = manifest.parse_part(data, ref)
+                items += _shards(tables[item.path])
+            else:
+                tables[item.path] = manifest.parse_models(data)
+        except EmbarchiveError as error:
+            bad.append(_said(item.path, error))
+    return tables, items
+
+
+def _shards(part: Any) -> Iterator[Item]:
+    for row in part.to_pylist():
+        path = manifest.object_path("shard", row["sha256"], row["prefix"])
+        yield Item(path, row["sha256"], row["length"], row)
+
+
+def _models(generation: Generation, tables: dict[str, pa.Table | None]) -> Iterator[Item]:
+    """Encoders, weights, cards, ONNX files, overview and pyramid."""
+    for space in generation.spaces:
+        yield _item("model", space.encoder, space.encoder_length)
+    if generation.overview:
+        yield _item("overview", generation.overview.sha256, generation.overview.length)
+    if generation.pyramid:
+        yield _item("pyramid", generation.pyramid.sha256, generation.pyramid.length)
+    if not generation.models:
+        return
+    table = tables[manifest.object_path("manifest-parquet", generation.models.sha256)]
+    for row in table.to_pylist() if table is not None else []:
+        for kind, sha256, length in (
+            ("model", "model_id", "length"),
+            ("model", "backbone", "backbone_length"),
+            ("model-card", "card_sha256", "card_length"),
+            ("model-onnx", "onnx_sha256", "onnx_length"),
+        ):
+            if row[sha256]:
+                yield _item(kind, row[sha256], row[length] or 0)
+
+
+def _item(kind: str, sha256: str, length: int) -> Item:
+    return Item(manifest.object_path(kind, sha256), sha256, length)
+
+
+def _check(store: Store, item: Item, settings: Settings) -> list[Bad]:
+    data, bad = _fetch(store, item)
+    if item.shard is None:
+        return bad
+    row = item.shard
+    blocks = digests.DIGEST * digests.block_count(item.length)
+    outboard, wrong = _fetch(store, _item("blocks", row["blocks"], blocks))
+    bad += wrong
+    if data is None:
+        return bad
+    if outboard is not None and outboard != digests.block_digests(data):
+        found = digests.sha256(digests.block_digests(data))
+        bad.append(_bad(f"{item.path} outboard", row["blocks"], found))
+    try:
+        tail = data[-row["footer_length"] :]
+        rows = parse_footer(tail, settings.dim, settings.bits, item.path).num_rows
+        if rows != row["rows"]:
+            bad.append(_bad(item.path, f"{row['rows']} rows", f"{rows} rows"))
+    except EmbarchiveError as error:
+        bad.append(_said(item.path, error))
+    return bad
+
+
+def _fetch(store: Store, item: Item) -> tuple[bytes | None, list[Bad]]:
+    """The object's bytes when they are what they should be."""
+    expected = f"{item.length} bytes, sha256 {item.sha256}"
+    try:
+        data = store.get(item.path, limit=item.length)
+    except Missing:
+        return None, [_bad(item.path, expected, "none")]
+    except StoreUnreachable:
+        raise
+    except EmbarchiveError as error:
+        return None, [_bad(item.path, expected, _found(error))]
+    found = digests.sha256(data)
+    if len(data) != item.length or found != item.sha256:
+        return None, [_bad(item.path, expected, f"{len(data)} bytes, sha256 {found}")]
+    return data, []
+
+
+def _bad(name: str, expected: str, found: str) -> Bad:
+    return {"object": name, "expected": expected, "found": found}
+
+
+def _said(name: str, error: EmbarchiveError) -> Bad:
+    text = str(error)
+    expected = text.partition("expected ")[2].partition(", found")[0] or "a readable object"
+    return _bad(name, expected, _found(error))
+
+
+def _named(error: EmbarchiveError) -> str:
+    """The object that the error is about: the pointer or the generation it names."""
+    name = str(error).partition(": expected")[0]
+    return name[name.rfind("manifests/") :] if "manifests/" in name else POINTER
+
+
+def _found(error: EmbarchiveError) -> str:
+    return str(error).rpartition("found ")[2]

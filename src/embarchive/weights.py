@@ -1,0 +1,75 @@
+"""The models of one generation, verified and ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embarchive import manifest, model
+from embarchive.decode import Decoder
+from embarchive.errors import BadInput, Damaged
+from embarchive.reader import Reader
+
+
+class Weights:
+    """Fetches the models table and weights, each once."""
+
+    def __init__(self, reader: Reader, generation: manifest.Generation) -> None:
+        self._reader, self._generation = reader, generation
+        self._table: pa.Table | None = None
+        self._decoders: dict[str, Decoder] = {}
+
+    def table(self) -> pa.Table:
+        """One row a model."""
+        if self._table is None:
+            ref = self._generation.models
+            if ref is None:
+                raise BadInput("models: the archive has none")
+            data = self._reader.object("manifest-parquet", ref.sha256, ref.length)
+            self._table = manifest.parse_models(data)
+        return self._table
+
+    def decoder(self, model_id: str) -> Decoder:
+        """The decoder of a model_id. Raises Damaged when the manifest has no such model."""
+        if model_id not in self._decoders:
+            self._decoders[model_id] = self._load_decoder(model_id)
+        return self._decoders[model_id]
+
+    def encoder(
+        self, space: manifest.Space
+    ) -> tuple[model.Architecture, Mapping[str, NDArray[np.float32]]]:
+        """Architecture and weights of a space's encoder."""
+        architecture = model.Architecture.from_json(space.decoder)
+        data = self._reader.object("model", space.encoder, space.encoder_length)
+        return architecture, model.load_weights(data, architecture, "encoder")
+
+    def _load_decoder(self, model_id: str) -> Decoder:
+        row = self._row(model_id)
+        space = self._space(row["space_id"])
+        architecture = model.Architecture.from_json(space.decoder)
+
+        def load(sha256: str, length: int, kind: str) -> dict[str, NDArray[np.float32]]:
+            data = self._reader.object("model", sha256, length)
+            return model.load_weights(data, architecture, kind)
+
+        own = load(model_id, row["length"], row["kind"])
+        if row["kind"] != "adapter":
+            return Decoder(architecture, own, None, space.scale)
+        backbone = load(row["backbone"], row["backbone_length"], "backbone")
+        return Decoder(architecture, backbone, own, space.scale)
+
+    def _row(self, model_id: str) -> dict[str, Any]:
+        for row in self.table().to_pylist():
+            if row["model_id"] == model_id:
+                return dict(row)
+        raise Damaged(f"model {model_id}: expected a row in the models table, found none")
+
+    def _space(self, space_id: str) -> manifest.Space:
+        for space in self._generation.spaces:
+            if space.space_id == space_id:
+                return space
+        raise Damaged(f"space {space_id}: expected it in the generation, found none")

@@ -1,0 +1,260 @@
+"""The command line: what it passes on, what it prints, and with which status it ends."""
+
+import errno
+import importlib.abc
+import json
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from archives import make_archive, make_cells
+
+import embarchive
+from embarchive.cli import cli, main
+from embarchive.errors import BadInput
+from embarchive.recipe import Recipe
+
+CELL = str(make_cells(400)[7])
+MODULE = [sys.executable, "-m", "embarchive.cli"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cli") / "archive"
+    make_archive(root, 400)
+    return root
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """Stands in for the jobs: notes what it was asked, gives back what a build gives."""
+    asked = {}
+
+    def note(name):
+        def job(*values, **named):
+            asked[name] = (values, named)
+            if name == "fails":
+                raise BadInput("nothing to do")
+            return {"generation": 1, "bytes": {"total": 1234}}
+
+        return job
+
+    names = ("build", "dry_run", "plan", "train", "encode", "commit")
+    stand_in = SimpleNamespace(**{name: note(name) for name in names})
+    monkeypatch.setattr(embarchive, "jobs", stand_in, raising=False)
+    return asked
+
+
+def run(capsys, *arguments):
+    """(status, standard output, standard error)"""
+    status = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_and_the_common_options(capsys, name):
+    status, out, _ = run(capsys, name, "--help")
+    assert status == 0
+    assert all(option in out for option in ("--json", "--verbose", "--quiet", "--help"))
+
+
+def test_the_commands_are_those_of_this_release():
+    assert set(cli.commands) == set(
+        "build plan train encode commit info verify search decode sql serve".split()
+    )
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = "import sys, embarchive.cli as c; c.main(['--help']); print(*sys.modules)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 2  # 0.1 s on a quiet machine
+    heavy = {"numpy", "pyarrow", "torch", "rasterio", "duckdb", "obstore", "starlette"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_build_passes_scenes_recipe_and_workers_on(capsys, jobs):
+    status, out, _ = run(
+        capsys, "build", "a.tif", "b", "--out", "A", "--precision", 6, "--bands", "B04, B08",
+        "--codec", "full", "--seed", 3, "--engine", "process", "--workers", 2, "--json",
+    )  # fmt: skip
+    (scenes, target, recipe), named = jobs["build"]
+    assert status == 0
+    assert (scenes, target, named["workers"]) == (["a.tif", "b"], "A", 2)
+    assert recipe == Recipe(precision=6, bands=("B04", "B08"), codec="full", seed=3)
+    assert json.loads(out)["bytes"] == {"total": 1234}
+
+
+def test_options_win_over_the_recipe_file(capsys, jobs, tmp_path):
+    (tmp_path / "r.toml").write_text("[model]\nseed = 1\nsteps = 9\n")
+    run(capsys, "build", "a", "--out", "A", "--recipe", tmp_path / "r.toml", "--seed", 5)
+    assert jobs["build"][0][2] == Recipe(seed=5, steps=9)
+
+
+def test_a_dry_run_builds_nothing(capsys, jobs):
+    assert run(capsys, "build", "a", "--out", "A", "--dry-run")[0] == 0
+    assert set(jobs) == {"dry_run"}
+
+
+def test_the_steps_of_an_array_job_pass_plan_and_part_on(capsys, jobs):
+    run(capsys, "plan", "a", "--out", "A", "--parts", 4)
+    run(capsys, "train", "A", "--backbone")
+    run(capsys, "encode", "A", "--plan", "p", "--part", "3/4")
+    run(capsys, "commit", "A", "--plan", "p")
+    assert jobs["plan"][1] == {"parts": 4}
+    assert jobs["train"][1]["backbone"] is True
+    assert jobs["encode"][1]["part"] == (3, 4)
+    assert jobs["commit"][1]["plan"] == "p"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "build a",
+        "build --out A",
+        "build a --out A --engine serial --workers 2",
+        "build a --out A --codec none",
+        "build a --out A --bands B1,B1",
+        "build a --out A --recipe none.toml",
+        "encode A --part 4/4",
+        "encode A --part 1",
+        "search A --like 1,2 --bbox 1,2,3",
+        "search A --like 1,2 --bbox a,b,c,d",
+        "search A --like 1,2 --out hits.xls",
+        "search A --like 1,2",
+        "decode A --geohash u33 --out a.jpg",
+        "sql A",
+        "sql A select --print",
+        "serve",
+        "serve A --demo",
+        "serve A",
+        "info A",
+        "verify A",
+        "nonsense",
+        "info A --nonsense",
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, jobs, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *line.split())
+    assert status == 2
+    assert out == ""
+    assert err.startswith("embarchive: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_extra_is_named(capsys, monkeypatch):
+    class Without(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "embarchive.jobs":
+                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.delitem(sys.modules, "embarchive.jobs", raising=False)
+    monkeypatch.delattr(embarchive, "jobs", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without(), *sys.meta_path])
+    status, _, err = run(capsys, "build", "a", "--out", "A")
+    wanted = "embarchive: build needs the encode extra: pip install 'embarchive[encode]'\n"
+    assert (status, err) == (2, wanted)
+
+
+def test_an_interrupt_ends_with_130(capsys, jobs, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embarchive.jobs, "build", stopped)
+    status, _, err = run(capsys, "build", "a", "--out", "A")
+    assert (status, err) == (130, "embarchive: interrupted\n")
+
+
+def test_a_full_disk_is_one_line(capsys, jobs, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "shard")
+
+    monkeypatch.setattr(embarchive.jobs, "build", full)
+    status, _, err = run(capsys, "build", "a", "--out", "A")
+    assert (status, err) == (2, "embarchive: shard: No space left on device\n")
+
+
+def test_a_reader_that_goes_away_is_not_an_error():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as gone:
+        done = subprocess.run([*MODULE, "--help"], stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_info_prints_the_keys_of_the_design(capsys, root):
+    status, out, _ = run(capsys, "info", root, "--json")
+    assert status == 0
+    assert {
+        "generation", "tiles", "shards", "regions", "embedding_dim", "bits", "bounds",
+        "datetime", "bytes", "codec", "saturation", "bands", "spaces",
+    } <= set(json.loads(out))  # fmt: skip
+    assert "tiles: 400" in run(capsys, "info", root)[1]
+
+
+def test_search_gives_the_hits_of_the_library(capsys, root):
+    status, out, _ = run(capsys, "search", root, "--like", CELL, "-k", 5, "--json")
+    document = json.loads(out)
+    hits = embarchive.open_archive(root).search(like=[CELL], k=5)
+    assert status == 0
+    assert {"hits", "seconds", "requests", "bytes_read"} <= set(document)
+    for name in ("geohash", "score", "model_id", "source"):
+        assert [hit[name] for hit in document["hits"]] == hits[name].to_pylist()
+
+
+def test_negative_coordinates_parse(capsys, root):
+    status, _, err = run(capsys, "search", root, "--like", "-122.4,37.7")
+    assert status == 2
+    assert "no tile in the archive" in err
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "geojson", "csv", "json"])
+def test_hits_are_written_by_suffix(capsys, root, tmp_path, suffix):
+    target = tmp_path / f"hits.{suffix}"
+    assert run(capsys, "search", root, "--like", CELL, "-k", 3, "--out", target)[0] == 0
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_sql_gives_columns_and_rows(capsys, root):
+    pytest.importorskip("duckdb")
+    status, out, _ = run(capsys, "sql", root, "SELECT count(*) AS n FROM tiles", "--json")
+    assert (status, json.loads(out)) == (0, {"columns": ["n"], "rows": [[400]]})
+    script = run(capsys, "sql", root, "--print", "--like", CELL)[1]
+    assert "read_parquet" in script
+    assert "CREATE TEMP VIEW tiles" in run(capsys, "sql", root, "--print")[1]
+
+
+def test_the_printed_view_runs_in_plain_duckdb(capsys, root):
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect() as con:
+        con.execute(run(capsys, "sql", root, "--print")[1])
+        assert con.execute("SELECT count(*) FROM tiles").fetchall() == [(400,)]
+
+
+def test_verify_ends_with_0_when_whole_and_1_when_damaged(capsys, tmp_path):
+    make_archive(tmp_path / "A", 50)
+    assert run(capsys, "verify", tmp_path / "A")[0] == 0
+    shard = next((tmp_path / "A" / "embeddings").rglob("*.parquet"))
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.write_bytes(data)
+    status, out, _ = run(capsys, "verify", tmp_path / "A", "--json")
+    assert status == 1
+    assert shard.stem in json.loads(out)["bad"][0]["object"]
+
+
+def test_serve_says_its_address_and_stops_when_interrupted(root):
+    command = [*MODULE, "serve", str(root), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        lines = [server.stdout.readline() for _ in range(3)]
+        url = json.loads("".join(lines))["url"]
+        assert embarchive.open_archive(url).generation == 1
+        server.send_signal(2)
+        assert server.wait(timeout=20) == 0

@@ -1,0 +1,57 @@
+"""What the documentation says must be what the program takes."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from embarchive.cli import cli
+from embarchive.recipe import RECIPE_TABLES, Recipe, read_recipe
+
+DOCS = Path(__file__).parent.parent / "docs"
+COMMANDS = sorted(cli.commands)
+
+
+def section(name):
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/commands.md has no section {name}"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_its_own_options_are_documented(name):
+    text, common = section(name), section("Options of every command")
+    for option in cli.commands[name].params:
+        if isinstance(option, click.Option):
+            known = re.findall(r"`(--?[\w-]+)", text + common)
+            assert set(option.opts) & set(known), option.opts
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_is_documented_that_is_not_there(name):
+    real = {text for option in cli.commands[name].params for text in option.opts}
+    assert set(re.findall(r"^\| `(--?[\w-]+)", section(name), re.MULTILINE)) <= real
+
+
+def test_every_recipe_key_is_documented_with_its_default():
+    text = (DOCS / "recipe.md").read_text(encoding="utf-8")
+    for field in fields(Recipe):
+        if field.name == "indices":
+            assert "[indices]" in text
+            continue
+        row = re.search(rf"^\| `{field.name}` \| ([^|]*) \|", text, re.MULTILINE)
+        assert row, f"docs/recipe.md does not document {field.name}"
+        default = "" if field.default in (None, (), "") else f"`{field.default}`"
+        assert row[1].strip() == default, field.name
+
+
+def test_the_example_recipe_reads_and_uses_every_table(tmp_path):
+    text = (DOCS / "recipe.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1]
+    (tmp_path / "r.toml").write_text(example, encoding="utf-8")
+    assert read_recipe(tmp_path / "r.toml").indices
+    for table in (*RECIPE_TABLES, "indices"):
+        assert f"[{table}]" in example

@@ -1,0 +1,58 @@
+"""Exemplars and references resolved through an archive."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from archives import SCALE, make_archive, make_cells
+
+import embarchive
+from embarchive import resolve
+from embarchive.errors import BadInput
+from embarchive.exemplars import parse_all
+from embarchive.plan import ReadPlan
+
+CELLS = [str(name) for name in make_cells(300)]
+NAMES = ["geohash", "datetime", "source", "model_id", "valid_fraction", "embedding"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    root = tmp_path_factory.mktemp("resolve")
+    make_archive(root, 600, dates=2, nulls=True)
+    return embarchive.open_archive(root)
+
+
+def test_vectors_come_in_the_order_of_the_exemplars(archive):
+    mixed = [CELLS[9], np.full(64, SCALE), CELLS[2]]
+    found = resolve.vectors(archive, parse_all(mixed, 6), archive.space(), ReadPlan(()), NAMES)
+    assert found.vectors[1].tolist() == [1] * 64
+    assert found.cells == (CELLS[9], CELLS[2])
+    stored = resolve.places(archive, [CELLS[2]])["embedding"][0].as_py()
+    assert found.vectors[2].tolist() == stored
+
+
+def test_float_vectors_are_rounded_like_the_archives_own(archive):
+    values = np.linspace(-5, 5, 64)
+    found = resolve._quantised(values, archive.space())
+    assert found.dtype == np.int8 and found.min() == -127 and found.max() == 127
+    assert np.array_equal(found, resolve._quantised(found, archive.space()))
+
+
+def test_rows_are_found_again_in_any_order(archive):
+    rows = archive.select(columns=[*NAMES])
+    some = rows.take(pa.array([77, 3, 400, 3]))
+    again = resolve.again(archive, some.select(["source", "geohash", "datetime"]))
+    assert again["embedding"].to_pylist() == some["embedding"].to_pylist()
+
+
+def test_a_row_that_is_not_in_the_archive_is_told(archive):
+    rows = archive.select(geohash=CELLS[0], columns=["geohash", "datetime", "source"])
+    odd = rows.set_column(2, "source", pa.array(["elsewhere"] * len(rows)))
+    with pytest.raises(BadInput, match=f"no tile {CELLS[0]} of source elsewhere"):
+        resolve.again(archive, odd)
+
+
+def test_only_places_can_be_decoded_by_name(archive):
+    assert len(resolve.places(archive, [])) == 0
+    with pytest.raises(BadInput, match="expected geohashes or points"):
+        resolve.places(archive, [np.zeros(64)])

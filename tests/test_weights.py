@@ -1,0 +1,87 @@
+"""Models are fetched by hash, once, and put together by kind."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from archives import make_archive
+
+import embarchive
+from embarchive import manifest, weights
+from embarchive.errors import BadInput, Damaged
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("weights")
+    make_archive(root, 40)
+    return root
+
+
+@pytest.fixture
+def archive(root, monkeypatch):
+    """Weights whose only number is the length of their bytes."""
+    monkeypatch.setattr(weights.model.Architecture, "from_json", lambda values: "architecture")
+    monkeypatch.setattr(
+        weights.model,
+        "load_weights",
+        lambda data, architecture, kind: {kind: np.float32(len(data))},
+    )
+    return embarchive.open_archive(root)
+
+
+def only_model(archive, **changes):
+    row = archive.models().to_pylist()[0]
+    archive.weights._table = manifest.models_table([{**row, **changes}])
+    return row["model_id"]
+
+
+def test_a_whole_network_is_its_own_backbone(archive):
+    decoder = archive.weights.decoder(only_model(archive, kind="full"))
+    assert decoder.backbone == {"full": 18} and decoder.adapter is None
+    assert decoder.scale == archive.space().scale
+
+
+def test_an_adapter_stands_on_its_backbone(archive):
+    space = archive.space()
+    name = only_model(
+        archive, kind="adapter", backbone=space.encoder, backbone_length=space.encoder_length
+    )
+    decoder = archive.weights.decoder(name)
+    assert decoder.backbone == {"backbone": 7} and decoder.adapter == {"adapter": 18}
+
+
+def test_a_model_is_fetched_once(archive):
+    name = archive.models()["model_id"][0].as_py()
+    first = archive.weights.decoder(name)
+    before = archive.store.requests
+    assert archive.weights.decoder(name) is first and archive.store.requests == before
+
+
+def test_the_encoder_is_that_of_the_space(archive):
+    assert archive.weights.encoder(archive.space())[1] == {"encoder": 7}
+
+
+def test_a_model_or_space_that_the_manifest_lacks_is_damage(archive):
+    with pytest.raises(Damaged, match="expected a row in the models table"):
+        archive.weights.decoder("f" * 64)
+    with pytest.raises(Damaged, match="expected it in the generation"):
+        archive.weights.decoder(only_model(archive, space_id="gone"))
+
+
+def test_weights_that_were_changed_are_refused(root, archive):
+    name = archive.models()["model_id"][0].as_py()
+    path = root / "models" / f"{name}.safetensors"
+    clean = path.read_bytes()
+    path.write_bytes(clean[:-1] + b"?")
+    try:
+        with pytest.raises(Damaged, match="expected sha256"):
+            archive.weights.decoder(name)
+    finally:
+        path.write_bytes(clean)
+
+
+def test_an_archive_without_models_says_so(archive):
+    held = replace(archive._held, models=None)
+    with pytest.raises(BadInput, match="the archive has none"):
+        weights.Weights(archive.reader, held).table()
