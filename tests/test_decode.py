@@ -95,6 +95,13 @@ def test_a_mosaic_is_empty_where_no_tile_is_and_refuses_the_world():
         decode.mosaic(chips_of(far), far, CHIPS)
 
 
+def test_a_mosaic_goes_on_across_the_antimeridian():
+    both = grid.encode(np.array([179.999, -179.999]), np.array([5.0, 5.0]), 6).tolist()
+    image, (a, _, c, *_) = decode.mosaic(chips_of(both), both, CHIPS)
+    assert image.shape[2] < 100 and c < 180 < c + image.shape[2] * a
+    assert np.isfinite(image).all() and (image[0, :, 0] > 0).all() and (image[0, :, -1] < 0).all()
+
+
 @pytest.mark.parametrize(
     ("bands", "expected"),
     [
@@ -153,7 +160,6 @@ def test_a_geotiff_of_tiles_lies_on_their_cells(tmp_path):
 
 
 def test_no_tiles_make_no_geotiff(tmp_path):
-    pytest.importorskip("rasterio")
     with pytest.raises(BadInput, match="at least one tile"):
         decode.write_geotiff(tmp_path / "a.tif", np.zeros((0, 1, 8, 8)), [], CHIPS, ("a",))
     assert not list(tmp_path.iterdir())

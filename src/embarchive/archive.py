@@ -113,8 +113,9 @@ class Archive:
         held, s = self._held, self.settings
         dates = [d for p in self.parts for d in (p.datetime_min, p.datetime_max) if d]
         sizes = {key: int(held.bytes.get(key, 0)) for key in ("shards", "models", "overview")}
-        tables = [*self.parts, *([held.models] if held.models else [])]
-        sizes["manifest"] = self._pointer.length + sum(table.length for table in tables)
+        tables = [part.length for part in self.parts]
+        tables += [held.models.length] if held.models else []
+        sizes["manifest"] = self._pointer.length + sum(tables)
         regions = set(self.models()["region"].drop_null().to_pylist()) if held.models else set()
         return {
             "generation": held.number,

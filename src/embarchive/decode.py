@@ -93,10 +93,16 @@ def mosaic(
     """
     cells = grid.bounds(np.asarray(geohashes, dtype=np.str_))
     steps = np.array([chips.transform(name) for name in geohashes])
+    if cells[:, 2].max() - cells[:, 0].min() > 180:
+        # tiles on both sides of the antimeridian: go on beyond 180 degrees east
+        turn = np.where(cells[:, 0] < 0, 360.0, 0.0)
+        cells[:, [0, 2]] += turn[:, None]
+        steps[:, 2] += np.where(steps[:, 2] < 0, 360.0, 0.0)
     step_x, step_y = float(steps[:, 0].min()), float(-steps[:, 4].max())
     west, north = float(cells[:, 0].min()), float(cells[:, 3].max())
-    width = max(1, int(np.ceil((cells[:, 2].max() - west) / step_x - 1e-6)))
-    height = max(1, int(np.ceil((north - cells[:, 1].min()) / step_y - 1e-6)))
+    # as many pixels as have their centre inside
+    width = max(1, int(np.ceil((cells[:, 2].max() - west) / step_x - 0.5)))
+    height = max(1, int(np.ceil((north - cells[:, 1].min()) / step_y - 0.5)))
     if width * height > MAX_PIXELS:
         raise BadInput(
             f"decode: expected a mosaic of at most {MAX_PIXELS} pixels, found {width} x {height}"
@@ -181,14 +187,14 @@ def write_geotiff(
 ) -> None:
     """Write tiles as one GeoTIFF in EPSG:4326: one tile cropped to its cell, several as a
     mosaic. Raises BadInput when there is no tile, or rasterio is not installed."""
+    if not len(geohashes):
+        raise BadInput("decode: expected at least one tile to write, found none")
     try:
         from embarchive import scenes
     except ImportError:
         raise BadInput(
             "decode: writing GeoTIFF needs rasterio, install embarchive[encode]"
         ) from None
-    if not len(geohashes):
-        raise BadInput("decode: expected at least one tile to write, found none")
     if len(geohashes) == 1:
         image, transform = crop(images[0], chips, geohashes[0])
     else:

@@ -144,7 +144,7 @@ def _quantised(values: NDArray[np.generic], space: manifest.Space) -> NDArray[np
         raise BadInput(f"like: expected a vector of {space.dim} numbers, found {len(values)}")
     if values.dtype == np.int8:
         return values.astype(np.int8)
-    return Int8(space.scale).encode(values.astype(np.float64)[None])[0]
+    return Int8(space.scale).encode(values.astype(np.float64)[None]).reshape(-1)
 
 
 def _keys(rows: pa.Table) -> list[tuple[str, int, str]]:

@@ -105,7 +105,8 @@ def _votes(bits: NDArray[np.uint8], query: Query, simhash: SimHash) -> NDArray[n
     def distances(vectors: NDArray[np.int8]) -> list[NDArray[np.int32]]:
         return [hamming(bits, code).astype(np.int32) for code in query_bits(vectors, simhash)]
 
-    return _combine(distances(query.positives), distances(query.negatives), query, mean=False)
+    found = _combine(distances(query.positives), distances(query.negatives), query, mean=False)
+    return cast("NDArray[np.int32]", found)
 
 
 def _values(vectors: NDArray[np.int8], query: Query) -> NDArray[np.float64]:

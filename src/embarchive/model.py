@@ -1,0 +1,315 @@
+"""The variational autoencoder in numpy: its shape, its weights, encode and decode.
+
+The encoder gives mu in two parts. The first `style` numbers are a linear map of a chip's
+band means and log contrasts at four scales; they lead every distance. The others are a linear map of
+the chip through a basis of patches, plus a convolutional correction. The decoder mirrors that:
+a linear image, plus residual convolutions that the vector modulates (FiLM, Perez et al. 2018).
+Both start as principal components and are trained from there, see `train`.
+
+Operations: matrix product, 3x3 convolution, leaky ReLU, space-to-depth and its inverse; `train`
+has the same in torch and the ONNX export is its oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from embarchive.errors import BadInput, Damaged
+
+Array = NDArray[np.float32]
+Weights = Mapping[str, Array]
+SLOPE = 0.1
+STYLE_LIMIT = 4.0
+SCALES = 4
+MAX_BANDS, MAX_DIM, MAX_WIDTH = 64, 1024, 256
+MAX_WEIGHTS = 64 << 20
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What fixes every tensor's shape.
+
+    bands, height, width: of a chip; dim: numbers of mu; style: how many of them are
+    statistics; basis: patch components; channels, blocks: of the convolutions; stride:
+    pixels of a patch side.
+    """
+
+    bands: int
+    height: int
+    width: int
+    dim: int
+    style: int
+    basis: int
+    channels: int
+    blocks: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        sizes = asdict(self)
+        for name, value in sizes.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise BadInput(f"architecture: {name}: expected a whole number, found {value!r}")
+        fits = (
+            1 <= self.bands <= MAX_BANDS
+            and 2 <= self.dim <= MAX_DIM
+            and 0 < self.style < self.dim
+            and self.stride in (8, 16)
+            and 1 <= self.basis <= MAX_WIDTH
+            and 1 <= self.channels <= MAX_WIDTH
+            and 1 <= self.blocks <= 16
+            and all(16 <= side <= 128 and side % 16 == 0 for side in (self.height, self.width))
+        )
+        if not fits:
+            raise BadInput(f"architecture: expected sizes within this package's limits: {sizes}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.height // self.stride, self.width // self.stride
+
+    @property
+    def patch(self) -> int:
+        """Numbers of one patch."""
+        return self.bands * self.stride**2
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Architecture:
+        """Inverse of `to_json`; raises BadInput on other keys or sizes."""
+        if set(values) != set(cls.__dataclass_fields__):
+            expected = sorted(cls.__dataclass_fields__)
+            raise BadInput(f"architecture: expected keys {expected}, found {sorted(values)}")
+        return cls(**values)
+
+    def shapes(self, kind: str) -> dict[str, tuple[int, ...]]:
+        """Tensor names and shapes of a kind of model: encoder, backbone, adapter, shared, full."""
+        if kind == "encoder":
+            return _encoder_shapes(self)
+        if kind in ("backbone", "shared"):
+            return _decoder_shapes(self)
+        if kind == "adapter":
+            return _adapter_shapes(self)
+        if kind == "full":
+            encoder = {f"encoder.{k}": v for k, v in _encoder_shapes(self).items()}
+            return {**_decoder_shapes(self), **encoder, "code_scale": (1,)}
+        raise BadInput(f"model kind: expected encoder, backbone, adapter, shared, full: {kind!r}")
+
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one decode."""
+        h, w = self.grid
+        fine = 4 * h * w
+        k, shapes = self.channels, _decoder_shapes(self)
+        dense = self.basis * h * w * self.dim + shapes["film"][0] * self.dim
+        coarse = h * w * self.basis * (self.patch + 4 * k)
+        return dense + coarse + fine * k * (2 * self.blocks * 9 * k + self.patch // 4)
+
+
+def choose_architecture(bands: int, height: int, width: int, dim: int) -> Architecture:
+    """The default network for a chip: at most an 8 x 8 grid of patches."""
+    stride = 8 if max(height, width) <= 64 else 16
+    style = max(1, min(8, dim // 4))
+    return Architecture(bands, height, width, dim, style, 48, 32, 2, stride)
+
+
+def statistics_size(bands: int) -> int:
+    """How many numbers `statistics` gives."""
+    return bands * (SCALES + 2)
+
+
+def statistics(x: Array) -> Array:
+    """Band means, log contrast between scales 1, 2, 4, 8 and log spread at 16 pixels.
+
+    x: normalised chips (n, bands, height, width). float32 (n, bands * 6).
+    """
+    found, level = [x.mean(axis=(2, 3))], x
+    for _ in range(SCALES):
+        n, c, h, w = level.shape
+        blocks = level.reshape(n, c, h // 2, 2, w // 2, 2)
+        coarse = blocks.mean(axis=(3, 5))
+        gap = blocks - coarse[:, :, :, None, :, None]
+        found.append(np.log(np.sqrt((gap**2).mean(axis=(2, 3, 4, 5)) + 1e-4) + 0.02))
+        level = coarse
+    found.append(np.log(np.sqrt(level.var(axis=(2, 3)) + 1e-4) + 0.02))
+    return np.concatenate(found, axis=1).astype(np.float32)
+
+
+def encode_batch(arch: Architecture, weights: Weights, pixels: Array) -> Array:
+    """mu, float32 (n, dim), of chips float32 (n, bands, height, width) in recipe units."""
+    expected = (arch.bands, arch.height, arch.width)
+    if pixels.ndim != 4 or pixels.shape[1:] != expected:
+        raise BadInput(f"chips: expected (n, {expected}), found {pixels.shape}")
+    w = weights
+    x = (pixels - w["mean"][:, None, None]) / w["std"][:, None, None]
+    style = (statistics(x) - w["statistics_mean"]) @ w["statistics_map"].T
+    style = np.clip(style, -STYLE_LIMIT, STYLE_LIMIT)
+    patches = space_to_depth(x, arch.stride)
+    linear = _mix(patches, w["patch"]).reshape(len(x), -1) @ w["dense"].T + w["dense_bias"]
+    g = _leaky(_conv(space_to_depth(x, arch.stride // 2), w["conv1"], w["conv1_bias"]))
+    g = _leaky(_conv(g, w["conv2"], w["conv2_bias"])[:, :, ::2, ::2])
+    g = _leaky(_conv(g, w["conv3"], w["conv3_bias"]) + g)
+    detail = linear + g.reshape(len(x), -1) @ w["out"].T + w["out_bias"]
+    return np.concatenate([style, detail], axis=1).astype(np.float32)
+
+
+def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None, z: Array) -> Array:
+    """Chips float32 (n, bands, height, width) in recipe units, of vectors float32 (n, dim)."""
+    if z.ndim != 2 or z.shape[1] != arch.dim:
+        raise BadInput(f"vectors: expected (n, {arch.dim}), found {z.shape}")
+    w, n = backbone, len(z)
+    z = z.astype(np.float32)
+    film = 0.0
+    if adapter is not None:
+        z = z * adapter["z_scale"] + adapter["z_shift"]
+        film = adapter["film"]
+    f = (z @ w["dense"].T + w["dense_bias"]).reshape(n, arch.basis, *arch.grid)
+    image = depth_to_space(_mix(f, w["patch"], w["patch_bias"]), arch.stride)
+    g = depth_to_space(_mix(f, w["up"], w["up_bias"]), 2)
+    m = (z @ w["film"].T + w["film_bias"] + film).reshape(n, arch.blocks, 2, arch.channels, 1, 1)
+    for i in range(arch.blocks):
+        t = _leaky(_conv(g, w[f"block{i}.a"], w[f"block{i}.a_bias"]))
+        t = t * (1 + m[:, i, 0]) + m[:, i, 1]
+        g = g + _conv(_leaky(t), w[f"block{i}.b"], w[f"block{i}.b_bias"])
+    detail = _mix(_leaky(g), w["head"], w["head_bias"])
+    image = image + depth_to_space(detail, arch.stride // 2)
+    if adapter is not None:
+        image = image * adapter["gain"][:, None, None] + adapter["bias"][:, None, None]
+    out = image * w["std"][:, None, None] + w["mean"][:, None, None]
+    return out.astype(np.float32)
+
+
+def load_weights(data: bytes, arch: Architecture, kind: str) -> dict[str, Array]:
+    """Weights of one model from safetensors bytes, as float32.
+
+    float16, float32, or int8 with a float32 `<name>.scale` a row. Raises Damaged when names,
+    shapes, dtypes or values are not those of the architecture.
+    """
+    if len(data) > MAX_WEIGHTS:
+        raise Damaged(f"{kind} weights: expected at most {MAX_WEIGHTS} bytes, found {len(data)}")
+    try:
+        found = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{kind} weights: expected safetensors, found {str(error)[:80]}") from None
+    expected = arch.shapes(kind)
+    scales = {f"{name}.scale" for name in expected if f"{name}.scale" in found}
+    if set(found) != set(expected) | scales:
+        odd = sorted(set(found) ^ (set(expected) | scales))[:4]
+        raise Damaged(f"{kind} weights: expected the architecture's tensors, differing in {odd}")
+    return {name: _tensor(found, name, shape, kind) for name, shape in expected.items()}
+
+
+def space_to_depth(x: Array, s: int) -> Array:
+    """(n, c, h, w) -> (n, c s s, h / s, w / s)."""
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // s, s, w // s, s)
+    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(n, c * s * s, h // s, w // s)
+
+
+def depth_to_space(x: Array, s: int) -> Array:
+    """Inverse of `space_to_depth`."""
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c // (s * s), s, s, h, w)
+    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(n, c // (s * s), h * s, w * s)
+
+
+def _encoder_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    (h, w), k, detail = a.grid, a.channels, a.dim - a.style
+    return {
+        "mean": (a.bands,),
+        "std": (a.bands,),
+        "statistics_mean": (statistics_size(a.bands),),
+        "statistics_map": (a.style, statistics_size(a.bands)),
+        "patch": (a.basis, a.patch),
+        "dense": (detail, a.basis * h * w),
+        "dense_bias": (detail,),
+        "conv1": (k, a.patch // 4, 3, 3),
+        "conv1_bias": (k,),
+        "conv2": (k, k, 3, 3),
+        "conv2_bias": (k,),
+        "conv3": (k, k, 3, 3),
+        "conv3_bias": (k,),
+        "out": (detail, k * h * w),
+        "out_bias": (detail,),
+    }
+
+
+def _decoder_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    (h, w), k = a.grid, a.channels
+    shapes: dict[str, tuple[int, ...]] = {
+        "mean": (a.bands,),
+        "std": (a.bands,),
+        "dense": (a.basis * h * w, a.dim),
+        "dense_bias": (a.basis * h * w,),
+        "patch": (a.patch, a.basis),
+        "patch_bias": (a.patch,),
+        "up": (4 * k, a.basis),
+        "up_bias": (4 * k,),
+        "film": (2 * a.blocks * k, a.dim),
+        "film_bias": (2 * a.blocks * k,),
+        "head": (a.patch // 4, k),
+        "head_bias": (a.patch // 4,),
+    }
+    for i in range(a.blocks):
+        for side in "ab":
+            shapes[f"block{i}.{side}"] = (k, k, 3, 3)
+            shapes[f"block{i}.{side}_bias"] = (k,)
+    return shapes
+
+
+def _adapter_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    return {
+        "z_scale": (a.dim,),
+        "z_shift": (a.dim,),
+        "film": (2 * a.blocks * a.channels,),
+        "gain": (a.bands,),
+        "bias": (a.bands,),
+    }
+
+
+def _tensor(found: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: str) -> Array:
+    value = found[name]
+    if value.shape != shape:
+        raise Damaged(f"{kind} weights: {name}: expected shape {shape}, found {value.shape}")
+    scale = found.get(f"{name}.scale")
+    if scale is not None:
+        if value.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != shape[:1]:
+            raise Damaged(f"{kind} weights: {name}: expected int8 and a float32 scale a row")
+        value = value.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
+    elif value.dtype not in (np.float16, np.float32):
+        raise Damaged(f"{kind} weights: {name}: expected float16 or float32, found {value.dtype}")
+    if not np.isfinite(value).all():
+        raise Damaged(f"{kind} weights: {name}: expected finite numbers, found others")
+    return np.asarray(value, dtype=np.float32)
+
+
+def _leaky(x: Array) -> Array:
+    return np.maximum(x, SLOPE * x)
+
+
+def _mix(x: Array, matrix: Array, bias: Array | None = None) -> Array:
+    """A 1 x 1 convolution: (n, c, h, w) with (k, c) -> (n, k, h, w)."""
+    n, c, h, w = x.shape
+    out = np.matmul(matrix, x.reshape(n, c, h * w))
+    if bias is not None:
+        out = out + bias[:, None]
+    return out.reshape(n, len(matrix), h, w).astype(np.float32, copy=False)
+
+
+def _conv(x: Array, kernel: Array, bias: Array) -> Array:
+    """A 3 x 3 convolution with zero padding: (n, c, h, w) with (k, c, 3, 3)."""
+    n, c, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
+    columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * 9, h * w)
+    out = np.matmul(kernel.reshape(len(kernel), -1), columns) + bias[:, None]
+    return out.reshape(n, len(kernel), h, w).astype(np.float32, copy=False)
