@@ -15,8 +15,8 @@ SOURCE = HOME / "src" / "embarchive"
 # A module may import only modules that stand before it.
 ORDER = """
     errors progress recipe digests strictjson grid scenes tiles regions quantize rows filters
-    model train shards parts partition manifest storage localstore objectstore store commit
-    additions verify search plan exemplars queries reader decode weights resolve archive sql
+    model train export shards parts partition manifest storage localstore objectstore store
+    commit additions verify search plan exemplars queries reader decode weights resolve archive sql
     feeds encode engine jobs save welcome serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
@@ -34,7 +34,7 @@ DOORS = {
     "obstore": {"store", "objectstore"},
     "torch": {"train", "encode", "feeds"},
     "sklearn": {"train", "encode"},
-    "onnx": {"train", "encode"},
+    "onnx": {"export"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "click": {"options", "terminal", "cli"},

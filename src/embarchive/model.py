@@ -1,9 +1,10 @@
 """The variational autoencoder in numpy: its shape, its weights, encode and decode.
 
 The encoder gives mu in two parts. The first `style` numbers are a linear map of a chip's
-band means and log contrasts at four scales; they lead every distance. The others are a linear map of
-the chip through a basis of patches, plus a convolutional correction. The decoder mirrors that:
-a linear image, plus residual convolutions that the vector modulates (FiLM, Perez et al. 2018).
+band means and log contrasts at four scales; they lead every distance. The others are a linear
+map of the chip through a basis of patches, plus a convolutional correction. The decoder mirrors
+that: a linear image, plus residual convolutions that the vector modulates (FiLM, Perez et al.
+2018).
 Both start as principal components and are trained from there, see `train`.
 
 Operations: matrix product, 3x3 convolution, leaky ReLU, space-to-depth and its inverse; `train`
@@ -12,8 +13,9 @@ has the same in torch and the ONNX export is its oracle.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ STYLE_LIMIT = 4.0
 SCALES = 4
 MAX_BANDS, MAX_DIM, MAX_WIDTH = 64, 1024, 256
 MAX_WEIGHTS = 64 << 20
+# What one decode may cost, so that a page can do it while its reader waits.
+MAX_MULTIPLY_ADDS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,17 @@ class Architecture:
 
 
 def choose_architecture(bands: int, height: int, width: int, dim: int) -> Architecture:
-    """The default network for a chip: at most an 8 x 8 grid of patches."""
+    """The default network for a chip: at most an 8 x 8 grid of patches.
+
+    Large chips of twelve bands and more get fewer patch components, to stay in the budget of
+    a decode; from twenty bands or so they exceed it nevertheless.
+    """
     stride = 8 if max(height, width) <= 64 else 16
     style = max(1, min(8, dim // 4))
-    return Architecture(bands, height, width, dim, style, 48, 32, 2, stride)
+    found = Architecture(bands, height, width, dim, style, 48, 32, 2, stride)
+    while found.multiply_adds() > MAX_MULTIPLY_ADDS and found.basis > 16:
+        found = replace(found, basis=found.basis - 4)
+    return found
 
 
 def statistics_size(bands: int) -> int:
@@ -168,7 +179,7 @@ def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None,
         raise BadInput(f"vectors: expected (n, {arch.dim}), found {z.shape}")
     w, n = backbone, len(z)
     z = z.astype(np.float32)
-    film = 0.0
+    film = np.zeros(1, np.float32)
     if adapter is not None:
         z = z * adapter["z_scale"] + adapter["z_shift"]
         film = adapter["film"]
@@ -206,6 +217,29 @@ def load_weights(data: bytes, arch: Architecture, kind: str) -> dict[str, Array]
         odd = sorted(set(found) ^ (set(expected) | scales))[:4]
         raise Damaged(f"{kind} weights: expected the architecture's tensors, differing in {odd}")
     return {name: _tensor(found, name, shape, kind) for name, shape in expected.items()}
+
+
+def dump_weights(weights: Weights, numbers: str, metadata: Mapping[str, str]) -> bytes:
+    """Safetensors bytes that `load_weights` reads; the same input gives the same bytes.
+
+    numbers: float32, float16 or int8 (symmetric, a scale a row). Tensors of one axis stay
+    float32: they are small, and hold means in recipe units. Raises BadInput on numbers that
+    are not finite.
+    """
+    stored = [item for name in weights for item in _stored(name, weights[name], numbers)]
+    # The widest first, so that every tensor lies at a multiple of its item size.
+    stored.sort(key=lambda item: (-item[1].itemsize, item[0]))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    names, start = {"<f4": "F32", "<f2": "F16", "|i1": "I8"}, 0
+    for name, value in stored:
+        span = [start, start + value.nbytes]
+        shape = list(value.shape)
+        header[name] = {"dtype": names[value.dtype.str], "shape": shape, "data_offsets": span}
+        start += value.nbytes
+    # By hand: the safetensors library writes metadata in another order each time.
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *(v.tobytes() for _, v in stored)])
 
 
 def space_to_depth(x: Array, s: int) -> Array:
@@ -284,7 +318,8 @@ def _tensor(found: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: s
     if scale is not None:
         if value.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != shape[:1]:
             raise Damaged(f"{kind} weights: {name}: expected int8 and a float32 scale a row")
-        value = value.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = value.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
     elif value.dtype not in (np.float16, np.float32):
         raise Damaged(f"{kind} weights: {name}: expected float16 or float32, found {value.dtype}")
     if not np.isfinite(value).all():
@@ -292,8 +327,28 @@ def _tensor(found: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: s
     return np.asarray(value, dtype=np.float32)
 
 
+def _stored(name: str, value: Array, numbers: str) -> list[tuple[str, NDArray[Any]]]:
+    """A tensor in its stored type, with its scales when it has them."""
+    if numbers not in ("float32", "float16", "int8"):
+        raise BadInput(f"weights: expected float32, float16 or int8, found {numbers!r}")
+    value = np.asarray(value, dtype="<f4")
+    if not np.isfinite(value).all():
+        raise BadInput(f"weights: {name}: expected finite numbers, found others")
+    # Numbers beyond float16 stay float32 rather than becoming infinite.
+    wide = bool(np.abs(value).max(initial=0) > np.finfo(np.float16).max)
+    if value.ndim < 2 or numbers == "float32" or (wide and numbers == "float16"):
+        return [(name, value)]
+    if numbers == "float16":
+        return [(name, value.astype("<f2"))]
+    rows = value.reshape(len(value), -1)
+    peak = np.abs(rows).max(axis=1)
+    scale = np.where(peak > 1e-30, peak / 127, 1).astype("<f4")
+    coded = np.clip(np.rint(rows / scale[:, None]), -127, 127).astype(np.int8)
+    return [(name, coded.reshape(value.shape)), (f"{name}.scale", scale)]
+
+
 def _leaky(x: Array) -> Array:
-    return np.maximum(x, SLOPE * x)
+    return np.asarray(np.maximum(x, SLOPE * x), dtype=np.float32)
 
 
 def _mix(x: Array, matrix: Array, bias: Array | None = None) -> Array:
@@ -302,7 +357,7 @@ def _mix(x: Array, matrix: Array, bias: Array | None = None) -> Array:
     out = np.matmul(matrix, x.reshape(n, c, h * w))
     if bias is not None:
         out = out + bias[:, None]
-    return out.reshape(n, len(matrix), h, w).astype(np.float32, copy=False)
+    return np.asarray(out.reshape(n, len(matrix), h, w), dtype=np.float32)
 
 
 def _conv(x: Array, kernel: Array, bias: Array) -> Array:
@@ -312,4 +367,4 @@ def _conv(x: Array, kernel: Array, bias: Array) -> Array:
     windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
     columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * 9, h * w)
     out = np.matmul(kernel.reshape(len(kernel), -1), columns) + bias[:, None]
-    return out.reshape(n, len(kernel), h, w).astype(np.float32, copy=False)
+    return np.asarray(out.reshape(n, len(kernel), h, w), dtype=np.float32)

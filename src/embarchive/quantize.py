@@ -72,8 +72,9 @@ def fit_int8(mu: NDArray[np.floating[Any]]) -> Int8:
     values = np.asarray(mu, dtype=np.float64)
     if not values.size or not np.isfinite(values).all():
         raise BadInput(f"int8: expected finite embeddings to calibrate on, found {values.shape}")
-    largest = float(np.abs(values).max())
-    return Int8(float(np.float32(HEADROOM * largest / LIMIT)) or 1.0 / LIMIT)
+    # Embeddings that are all zero fit any scale.
+    step = HEADROOM * float(np.abs(values).max()) / LIMIT
+    return Int8(float(np.float32(step)) or 1.0)
 
 
 def saturation(mu: NDArray[np.floating[Any]], quantiser: Int8) -> float:

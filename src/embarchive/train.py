@@ -1,8 +1,9 @@
 """Fit the archive-wide VAE, a region's adapter, or a region's whole VAE. The torch room.
 
-The objective is S3's: squared error plus beta times the Kullback-Leibler divergence to a unit normal
+The objective is squared error plus beta times the Kullback-Leibler divergence to a unit normal
 (Kingma and Welling 2014). The networks start as principal components, so that a short training
-only improves on them. Deterministic for a seed on one machine type with a fixed number of threads.
+only improves on them. Deterministic for a seed on one machine type with a fixed number of
+threads.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LINEAR_SHARE = 0.03
 MEAN_WEIGHT = 1.5
 DETAIL_SPREAD = 0.12
 STYLE_LIMIT = model.STYLE_LIMIT
-BASIS_SAMPLE, DENSE_SAMPLE = 20_000, 6_000
+BASIS_SAMPLE, DENSE_SAMPLE, START_BYTES = 20_000, 3_000, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
         raise BadInput(f"train: expected at least 8 training tiles, found {len(chips)}")
     rng = np.random.default_rng(recipe.seed)
     mean, std = normaliser(chips)
-    x = flips((chips - mean[:, None, None]) / std[:, None, None])
-    encoder, decoder = _start(arch, x[rng.permutation(len(x))[:DENSE_SAMPLE]], rng)
+    x = (chips - mean[:, None, None]) / std[:, None, None]
+    room = max(8, min(DENSE_SAMPLE, START_BYTES // x[0].nbytes))
+    encoder, decoder = _start(arch, flips(x[rng.permutation(len(x))[:room]]), rng)
     for weights in (encoder, decoder):
         weights.update(mean=mean, std=std)
     return _settle(_descend(arch, Fitted(encoder, decoder), x, recipe, step), arch, chips)
@@ -64,7 +66,7 @@ def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
 def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fitted:
     """A region's own VAE: the archive-wide one trained on with the region's chips alone."""
     mean, std = start.encoder["mean"], start.encoder["std"]
-    x = flips((chips - mean[:, None, None]) / std[:, None, None])
+    x = (chips - mean[:, None, None]) / std[:, None, None]
     return _descend(arch, start, x, recipe, lambda done, total: None, rate=LEARNING_RATE / 3)
 
 
@@ -96,7 +98,7 @@ def pca_error(train: Array, test: Array, dim: int) -> float:
     """Mean squared error on test chips of PCA with `dim` numbers fitted to train chips."""
     a, b = train.reshape(len(train), -1), test.reshape(len(test), -1)
     mean = a.mean(axis=0)
-    basis, _ = _principal(a - mean, dim)
+    basis, _ = principal(a - mean, dim)
     rest = (b - mean) - ((b - mean) @ basis) @ basis.T
     return float(np.mean(rest.astype(np.float64) ** 2))
 
@@ -121,6 +123,11 @@ def normaliser(chips: Array) -> tuple[Array, Array]:
 def flips(x: Array) -> Array:
     """The chips and their mirror images, (4 n, ...); as a basis they regularise PCA."""
     return np.concatenate([x, x[:, :, ::-1], x[:, :, :, ::-1], x[:, :, ::-1, ::-1]])
+
+
+def _flip(x: Array, way: float) -> Array:
+    # One way for a whole batch: as good as one a chip, and no copy of each.
+    return np.ascontiguousarray(x[:, :, :: 1 - 2 * (int(way) & 1), :: 1 - 2 * (int(way) >> 1)])
 
 
 # ---------------------------------------------------------------- the network in torch
@@ -190,15 +197,15 @@ def _start(
     decoder["film"][:] = 0
     decoder["head"][:] = 0
     encoder["statistics_mean"], encoder["statistics_map"] = _style_map(arch, x)
-    style = _style(encoder, x)
+    style = style_numbers(encoder, x)
     patches = model.space_to_depth(x, arch.stride).transpose(0, 2, 3, 1).reshape(-1, arch.patch)
     sample = patches[rng.permutation(len(patches))[:BASIS_SAMPLE]]
-    basis, _ = _principal(sample, arch.basis)
+    basis, _ = principal(sample, arch.basis)
     encoder["patch"], decoder["patch"] = basis.T.copy(), basis.copy()
-    y = (patches @ basis).reshape(len(x), *arch.grid, arch.basis)
-    y = y.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    parts = (patches @ basis).reshape(len(x), *arch.grid, arch.basis)
+    y = parts.transpose(0, 3, 1, 2).reshape(len(x), -1)
     rest = y - _regress(style, y)[2]
-    axes, spread = _principal(rest - rest.mean(axis=0), arch.dim - arch.style)
+    axes, spread = principal(rest - rest.mean(axis=0), arch.dim - arch.style)
     largest = np.float32(max(float(spread[0]), 1e-6))
     encoder["dense"] = axes.T / largest
     detail = y @ encoder["dense"].T
@@ -232,8 +239,8 @@ def _descend(
     decoder = {k[8:]: v for k, v in params.items() if k.startswith("decoder.")}
     for done in range(recipe.steps):
         pick = torch.randint(0, len(x), (recipe.batch,), generator=generator).numpy()
-        chips = x[pick]
-        batch, style = torch.tensor(chips), torch.tensor(_style(start.encoder, chips))
+        chips = _flip(x[pick], torch.randint(0, 4, (1,), generator=generator).item())
+        batch, style = torch.tensor(chips), torch.tensor(style_numbers(start.encoder, chips))
         mu = encode(arch, encoder, batch, style)
         noise = torch.randn(mu.shape, generator=generator)
         image = decode(arch, decoder, None, mu + torch.exp(0.5 * log_variance) * noise)
@@ -272,13 +279,14 @@ def _style_map(arch: Architecture, x: Array) -> tuple[Array, Array]:
     found = statistics(x)
     mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0), 1e-3)
     weight = np.where(np.arange(found.shape[1]) < arch.bands, MEAN_WEIGHT, 1.0) / spread
-    axes, sizes = _principal((found - mean) * weight.astype(np.float32), arch.style)
+    axes, sizes = principal((found - mean) * weight.astype(np.float32), arch.style)
     sizes = np.maximum(sizes, 1e-3)
     scale = 1 / np.sqrt(sizes * sizes[0])
     return mean, (axes.T * weight * scale[:, None]).astype(np.float32)
 
 
-def _style(encoder: Mapping[str, Array], x: Array) -> Array:
+def style_numbers(encoder: Mapping[str, Array], x: Array) -> Array:
+    """The style part of mu, float32 (n, style), of normalised chips."""
     found = (statistics(x) - encoder["statistics_mean"]) @ encoder["statistics_map"].T
     return np.clip(found, -STYLE_LIMIT, STYLE_LIMIT).astype(np.float32)
 
@@ -286,11 +294,11 @@ def _style(encoder: Mapping[str, Array], x: Array) -> Array:
 def _spread(arch: Architecture, start: Fitted, x: Array) -> Array:
     with torch.no_grad():
         weights = {k: torch.tensor(v) for k, v in start.encoder.items()}
-        mu = encode(arch, weights, torch.tensor(x), torch.tensor(_style(start.encoder, x)))
+        mu = encode(arch, weights, torch.tensor(x), torch.tensor(style_numbers(start.encoder, x)))
     return np.asarray(mu.std(dim=0).numpy(), dtype=np.float32)
 
 
-def _principal(centred: Array, count: int) -> tuple[Array, Array]:
+def principal(centred: Array, count: int) -> tuple[Array, Array]:
     """The first `count` principal axes (d, count) and their standard deviations; when there
     are fewer, zeros follow."""
     n, d = centred.shape

@@ -1,0 +1,148 @@
+"""Chips into rows: embedding, bits, code and the error of their own decode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from embarchive import model, train
+from embarchive.model import Architecture, Array, Weights
+from embarchive.quantize import Int8, SimHash
+from embarchive.rows import make_rows
+from embarchive.tiles import Chips
+
+BATCH = 64
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class RegionModel:
+    """What encodes and decodes the rows of a region.
+
+    adapter: for kind adapter; own: for kind full, whose vectors are in `code`.
+    """
+
+    model_id: str
+    adapter: Weights | None = None
+    own: Weights | None = None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A space ready to encode: network, calibration and the models of regions."""
+
+    architecture: Architecture
+    encoder: Weights
+    backbone: Weights
+    quantiser: Int8
+    simhash: SimHash | None
+    models: Mapping[str, RegionModel]
+    index: tuple[int, int] | None
+
+    def rows(
+        self,
+        chips: Chips,
+        owner: Names,
+        when: datetime | None,
+        source: str,
+    ) -> tuple[pa.Table, int]:
+        """Rows of chips whose regions are `owner` (n,), and how many values were clipped."""
+        mu = embed(self.architecture, self.encoder, chips.pixels)
+        q = self.quantiser.encode(mu)
+        clipped = int((np.abs(mu) > self.quantiser.scale * 127.5).sum())
+        mse, index_mae = np.zeros(len(chips)), np.full(len(chips), np.nan)
+        ids = np.empty(len(chips), dtype=object)
+        codes: list[bytes | None] = [None] * len(chips)
+        for region in np.unique(owner):
+            chosen = np.flatnonzero(owner == region)
+            found = self.models[str(region)]
+            ids[chosen] = found.model_id
+            pixels = chips.pixels[chosen]
+            if found.own is None:
+                z = self.quantiser.decode(q[chosen])
+                images = picture(self.architecture, self.backbone, found.adapter, z)
+            else:
+                code, images = own_code(self.architecture, found.own, pixels)
+                for row, text in zip(chosen, code, strict=True):
+                    codes[row] = text.tobytes()
+            mse[chosen], index_mae[chosen] = errors(
+                pixels, images, chips.valid[chosen], self.index
+            )
+        columns = {
+            "model_id": ids,
+            "source": [source] * len(chips),
+            "input_digest": list(chips.digest),
+            "valid_fraction": chips.valid_fraction,
+            "mse": mse,
+            "index_mae": index_mae,
+            "code": codes,
+        }
+        bits = None if self.simhash is None else self.simhash.encode(q)
+        return make_rows(chips.geohash, [when] * len(chips), q, bits, columns), clipped
+
+
+def embed(arch: Architecture, weights: Weights, pixels: Array) -> Array:
+    """mu float32 (n, dim); the torch twin of `model.encode_batch`, in fixed batches."""
+    fixed = {name: torch.tensor(value) for name, value in weights.items()}
+    found = []
+    for start in range(0, len(pixels), BATCH):
+        x = (pixels[start : start + BATCH] - weights["mean"][:, None, None]) / weights["std"][
+            :, None, None
+        ]
+        style = train.style_numbers(weights, x)
+        with torch.no_grad():
+            mu = train.encode(arch, fixed, torch.tensor(x), torch.tensor(style))
+        found.append(mu.numpy())
+    return np.concatenate(found) if found else np.zeros((0, arch.dim), np.float32)
+
+
+def picture(arch: Architecture, backbone: Weights, adapter: Weights | None, z: Array) -> Array:
+    """Chips in recipe units; the torch twin of `model.decode_batch`, in fixed batches."""
+    fixed = {name: torch.tensor(value) for name, value in backbone.items()}
+    own = None if adapter is None else {k: torch.tensor(v) for k, v in adapter.items()}
+    std, mean = backbone["std"][:, None, None], backbone["mean"][:, None, None]
+    found = []
+    for start in range(0, len(z), BATCH):
+        with torch.no_grad():
+            image = train.decode(arch, fixed, own, torch.tensor(z[start : start + BATCH]))
+        found.append(image.numpy() * std + mean)
+    shape = (0, arch.bands, arch.height, arch.width)
+    return np.concatenate(found) if found else np.zeros(shape, np.float32)
+
+
+def own_code(arch: Architecture, own: Weights, pixels: Array) -> tuple[NDArray[np.int8], Array]:
+    """The int8 vectors (n, dim) of a region's own VAE, and what it decodes them to."""
+    quantiser = Int8(float(own["code_scale"][0]))
+    code = quantiser.encode(embed(arch, model.part(own, "encoder."), pixels))
+    return code, picture(arch, own, None, quantiser.decode(code))
+
+
+def errors(
+    pixels: Array,
+    images: Array,
+    valid: NDArray[np.bool_],
+    index: tuple[int, int] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per chip: mean squared error over valid pixels, and mean absolute error of the index
+    (a - b) / (a + b) of two bands, NaN without one. float64 (n,) each."""
+    weight = valid[:, None].astype(np.float64)
+    total = np.maximum(weight.sum(axis=(1, 2, 3)) * pixels.shape[1], 1)
+    mse = (((images - pixels).astype(np.float64) ** 2) * weight).sum(axis=(1, 2, 3)) / total
+    if index is None:
+        return mse, np.full(len(pixels), np.nan)
+    gap = np.abs(normalised_difference(images, index) - normalised_difference(pixels, index))
+    return mse, (gap * valid).sum(axis=(1, 2)) / np.maximum(valid.sum(axis=(1, 2)), 1)
+
+
+def normalised_difference(pixels: Array, index: tuple[int, int]) -> NDArray[np.float64]:
+    """(a - b) / (a + b) of two bands, within -1..1; 0 where both are 0. (n, height, width)."""
+    a, b = (pixels[:, band].astype(np.float64) for band in index)
+    total = a + b
+    return np.clip((a - b) / np.where(np.abs(total) < 1e-6, np.inf, total), -1, 1)
+

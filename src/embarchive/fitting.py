@@ -1,0 +1,289 @@
+"""Models for a plan: the archive-wide VAE, then a decoder a region, with their held-out errors.
+
+What is measured on held-out tiles (spatial blocks with a gap, every date of a place on one
+side) stands beside the two baselines that cost nothing: each tile's band means, and PCA of the
+same training tiles with as many numbers as the embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embarchive import digests, encode, export, model, quantize, regions, train
+from embarchive.errors import BadInput
+from embarchive.manifest import Space, object_path
+from embarchive.model import Architecture, Array
+from embarchive.recipe import Recipe, Settings
+from embarchive.sample import Names, Sample
+from embarchive.storage import Store
+from embarchive.strictjson import canonical_json
+
+# Rows of held-out tiles that a region is measured on, and of training tiles that PCA sees.
+MOST_TEST, MOST_PCA = 1024, 4096
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test cells of an archive's first build."""
+
+    train: frozenset[str]
+    test: frozenset[str]
+
+    def masks(self, geohash: Names) -> tuple[Mask, Mask]:
+        """Which rows (n,) to train on and which to test on."""
+        names = geohash.tolist()
+        train_mask = np.array([name in self.train for name in names], dtype=bool)
+        return train_mask, np.array([name in self.test for name in names], dtype=bool)
+
+
+def split_cells(cells: Names, settings: Settings, seed: int) -> Split:
+    """Cells to train on and to test on."""
+    names = np.unique(cells)
+    owner = regions.region_of(names, settings)
+    keep, test = regions.held_out(names, settings.precision, seed=seed, regions=owner)
+    return Split(frozenset(names[keep].tolist()), frozenset(names[test].tolist()))
+
+
+def fit_space(
+    store: Store,
+    settings: Settings,
+    recipe: Recipe,
+    sample: Sample,
+    split: Split,
+    step: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Train the shared VAE and write it; a JSON record of the space and the backbone."""
+    keep, _ = split.masks(sample.geohash)
+    chips = sample.pixels[keep]
+    height, width, dim = settings.height, settings.width, settings.dim
+    arch = model.choose_architecture(len(settings.bands), height, width, dim)
+    fitted = train.fit(arch, chips, recipe, step)
+    encoder = _put_weights(store, arch, fitted.encoder, "encoder", "", recipe)
+    backbone = _put_weights(store, arch, fitted.decoder, "backbone", "", recipe)
+    mu = encode.embed(arch, encoder[2], chips)
+    quantiser = quantize.fit_int8(mu)
+    simhash = quantize.fit_simhash(quantiser.encode(mu), settings.bits, recipe.seed)
+    plain = {} if simhash is None else simhash.to_json()
+    identity = canonical_json([encoder[0], quantiser.scale, plain])
+    onnx = export.backbone_onnx(arch, backbone[2])
+    onnx_sha = digests.sha256(onnx)
+    store.put_new(object_path("model-onnx", onnx_sha), onnx)
+    space = Space(
+        space_id=digests.sha256(identity)[:16],
+        encoder=encoder[0],
+        encoder_length=encoder[1],
+        dim=dim,
+        metric="l2",
+        scale=quantiser.scale,
+        simhash=plain,
+        trained={"tiles": len(chips)},
+        saturation={"training": quantize.saturation(mu, quantiser)},
+        decoder=arch.to_json(),
+        baselines={},
+    )
+    low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
+    return {
+        "space": asdict(space),
+        "backbone": backbone[0],
+        "backbone_length": backbone[1],
+        "onnx_sha256": onnx_sha,
+        "onnx_length": len(onnx),
+        "peak": float(high - low),
+    }
+
+
+def fit_region(
+    store: Store,
+    base: Base,
+    settings: Settings,
+    recipe: Recipe,
+    region: str,
+    data: tuple[Sample, Sample],
+    pca: Pca | None,
+) -> dict[str, Any]:
+    """Fit and write a region's decoder; its row of the models table as JSON values.
+
+    data: training and test chips of the region. A region without training chips gets a
+    neutral adapter, and says so with train_tiles 0.
+    """
+    train_set, test_set = data
+    arch, kind = base.architecture, settings.codec
+    z = _codes(base, train_set.pixels)
+    adapter: model.Weights | None = None
+    own: model.Weights | None = None
+    if kind == "full" and len(train_set) >= 8:
+        own, made = _fit_full(store, base, recipe, region, train_set.pixels)
+    elif kind == "shared":
+        made = (base.backbone_sha, base.backbone_length)
+    else:
+        kind = "adapter"
+        fresh = export.neutral_adapter(arch)
+        if len(train_set) >= 8:
+            fresh = train.fit_adapter(arch, base.backbone, z, train_set.pixels, recipe)
+        sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe)
+        made = (sha, length)
+    row = {
+        "model_id": made[0],
+        "length": made[1],
+        "kind": kind,
+        "region": region,
+        "space_id": base.space_id,
+        "backbone": base.backbone_sha if kind == "adapter" else None,
+        "backbone_length": base.backbone_length if kind == "adapter" else None,
+        "onnx_sha256": base.onnx[0] if kind != "full" else None,
+        "onnx_length": base.onnx[1] if kind != "full" else None,
+        "train_tiles": len(train_set),
+        "test_tiles": len(test_set),
+        **_measure(base, settings, test_set, adapter, own, pca),
+    }
+    card = canonical_json(_card(row, settings, recipe))
+    row["card_sha256"], row["card_length"] = digests.sha256(card), len(card)
+    store.put_new(object_path("model-card", row["card_sha256"]), card)
+    return row
+
+
+@dataclass(frozen=True)
+class Base:
+    """The shared networks and calibration of a space, loaded."""
+
+    space_id: str
+    architecture: Architecture
+    encoder: model.Weights
+    backbone: model.Weights
+    backbone_sha: str
+    backbone_length: int
+    quantiser: quantize.Int8
+    simhash: quantize.SimHash | None
+    onnx: tuple[str | None, int | None]
+    peak: float
+
+
+@dataclass(frozen=True)
+class Pca:
+    """Principal components of training chips: mean (d,), axes (d, dim)."""
+
+    mean: Array
+    axes: Array
+
+    def error(self, chips: Array) -> float:
+        """Mean squared error of chips through the components."""
+        centred = chips.reshape(len(chips), -1) - self.mean
+        rest = centred - (centred @ self.axes) @ self.axes.T
+        return float(np.mean(rest.astype(np.float64) ** 2))
+
+
+def fit_pca(chips: Array, dim: int) -> Pca:
+    """PCA of at most 4096 chips with `dim` numbers, in recipe units."""
+    some = chips[:: max(1, -(-len(chips) // MOST_PCA))]
+    flat = some.reshape(len(some), -1)
+    mean = flat.mean(axis=0)
+    return Pca(mean, train.principal(flat - mean, dim)[0])
+
+
+def default_index(bands: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """NDVI when near infrared and red can be told from the names."""
+    names = {band.lower(): band for band in bands}
+    pairs = (("b08", "b04"), ("b8", "b4"), ("nir", "red"), ("n", "r"), ("sr_b5", "sr_b4"))
+    for near, red in pairs:
+        if near in names and red in names:
+            return {"ndvi": (names[near], names[red])}
+    return {}
+
+
+def index_bands(settings: Settings) -> tuple[int, int] | None:
+    """Positions of the bands of the archive's first index."""
+    for pair in settings.indices.values():
+        for name in pair:
+            if name not in settings.bands:
+                expected = ", ".join(settings.bands)
+                raise BadInput(f"index: expected bands among {expected}, found {name}")
+        return settings.bands.index(pair[0]), settings.bands.index(pair[1])
+    return None
+
+
+def _fit_full(
+    store: Store, base: Base, recipe: Recipe, region: str, pixels: Array
+) -> tuple[model.Weights, tuple[str, int]]:
+    arch = base.architecture
+    start = train.Fitted(dict(base.encoder), dict(base.backbone))
+    fitted = train.refit(arch, start, pixels, recipe)
+    own = {f"encoder.{name}": value for name, value in fitted.encoder.items()} | fitted.decoder
+    mu = encode.embed(arch, fitted.encoder, pixels)
+    own["code_scale"] = np.array([quantize.fit_int8(mu).scale], np.float32)
+    sha, length, stored = _put_weights(store, arch, own, "full", region, recipe)
+    return stored, (sha, length)
+
+
+def _measure(
+    base: Base,
+    settings: Settings,
+    test: Sample,
+    adapter: model.Weights | None,
+    own: model.Weights | None,
+    pca: Pca | None,
+) -> dict[str, float | None]:
+    names = ("mse", "mse_tile_mean", "mse_pca", "psnr", "psnr_peak", "index_mae")
+    if not len(test):
+        return dict.fromkeys(names)
+    if own is None:
+        z = _codes(base, test.pixels)
+        images = encode.picture(base.architecture, base.backbone, adapter, z)
+    else:
+        images = encode.own_code(base.architecture, own, test.pixels)[1]
+    every = np.ones_like(test.valid)
+    mse = float(encode.errors(test.pixels, images, every, None)[0].mean())
+    index = index_bands(settings)
+    mae = encode.errors(test.pixels, images, test.valid, index)[1] if index else None
+    return {
+        "mse": mse,
+        "mse_tile_mean": train.tile_mean_error(test.pixels),
+        "mse_pca": pca.error(test.pixels) if pca else None,
+        "psnr": 10 * math.log10(base.peak**2 / max(mse, 1e-30)) if base.peak > 0 else None,
+        "psnr_peak": base.peak,
+        "index_mae": None if mae is None else float(mae.mean()),
+    }
+
+
+def _codes(base: Base, pixels: Array) -> Array:
+    """The vectors that a reader of stored rows would decode."""
+    mu = encode.embed(base.architecture, base.encoder, pixels)
+    return base.quantiser.decode(base.quantiser.encode(mu))
+
+
+def _put_weights(
+    store: Store,
+    arch: Architecture,
+    weights: model.Weights,
+    kind: str,
+    region: str,
+    recipe: Recipe,
+) -> tuple[str, int, model.Weights]:
+    """Write weights; their hash, bytes, and the values that a reader will load."""
+    stamp = {"format": "embarchive", "version": "1", "kind": kind, "region": region}
+    data = model.dump_weights(weights, recipe.weights, stamp)
+    sha = digests.sha256(data)
+    store.put_new(object_path("model", sha), data)
+    return sha, len(data), model.load_weights(data, arch, kind)
+
+
+def _card(row: dict[str, Any], settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    keys = ("steps", "adapter_steps", "batch", "beta", "seed", "weights")
+    return {
+        "format": "embarchive",
+        "version": 1,
+        "kind": "model card",
+        "model": row,
+        "bands": list(settings.bands),
+        "gsd": settings.gsd,
+        "units": settings.units,
+        "training": {key: getattr(recipe, key) for key in keys},
+        "attribution": settings.attribution,
+        "licence": settings.licence,
+    }

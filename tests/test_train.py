@@ -1,0 +1,126 @@
+"""Training: the same twice, better than its baselines, and a search that sees texture."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from networks import SMALL, textures
+
+from embarchive import model
+from embarchive.errors import BadInput
+from embarchive.recipe import Recipe
+
+torch = pytest.importorskip("torch")
+from embarchive import train  # noqa: E402
+
+RECIPE = Recipe(steps=40, batch=8, adapter_steps=40)
+
+
+@cache
+def known():
+    """Training chips, held-out chips, their classes, and what was fitted."""
+    chips, _ = textures(240, 3, 32, seed=0)
+    held, label = textures(160, 3, 32, seed=1)
+    return chips, held, label, train.fit(SMALL, chips, RECIPE, lambda done, total: None)
+
+
+def held_out_error(fitted, chips):
+    mu = model.encode_batch(SMALL, fitted.encoder, chips)
+    return np.mean((model.decode_batch(SMALL, fitted.decoder, None, mu) - chips) ** 2)
+
+
+def precision(vectors, label, k=5):
+    """Share of the k nearest others that are of the same class."""
+    distance = ((vectors[:, None] - vectors[None]) ** 2).sum(axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    return np.mean(label[np.argsort(distance, axis=1)[:, :k]] == label[:, None])
+
+
+def test_a_fit_has_the_architecture_s_weights_and_counts_its_steps():
+    chips, seen = known()[0], []
+    fitted = train.fit(SMALL, chips[:8], Recipe(steps=3, batch=4), lambda *now: seen.append(now))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    for weights, kind in ((fitted.encoder, "encoder"), (fitted.decoder, "backbone")):
+        assert {name: value.shape for name, value in weights.items()} == SMALL.shapes(kind)
+        assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in weights.values())
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_gives_others():
+    chips = known()[0][:40]
+
+    def fitted(seed):
+        recipe = Recipe(steps=5, batch=8, seed=seed)
+        found = train.fit(SMALL, chips, recipe, lambda done, total: None)
+        return model.dump_weights(found.decoder, "float32", {})
+
+    torch.manual_seed(1)
+    first = fitted(0)
+    torch.manual_seed(2)
+    assert fitted(0) == first
+    assert fitted(1) != first
+
+
+def test_held_out_error_is_below_the_tile_mean_and_not_above_pca():
+    chips, held, _, fitted = known()
+    found = held_out_error(fitted, held)
+    assert found < 0.7 * train.tile_mean_error(held)
+    assert found <= train.pca_error(chips, held, SMALL.dim)
+
+
+def test_training_helps_beyond_the_principal_components_it_starts_from():
+    chips, held, _, fitted = known()
+    start = train.fit(SMALL, chips, Recipe(steps=1, batch=8), lambda done, total: None)
+    assert held_out_error(fitted, held) < held_out_error(start, held)
+
+
+def test_nearest_tiles_share_a_texture_that_means_and_spreads_do_not_tell():
+    _, held, label, fitted = known()
+    plain = np.concatenate([held.mean(axis=(2, 3)), held.std(axis=(2, 3))], axis=1)
+    plain = (plain - plain.mean(axis=0)) / plain.std(axis=0)
+    found = precision(model.encode_batch(SMALL, fitted.encoder, held), label)
+    assert found > precision(plain, label) + 0.2
+
+
+def test_an_adapter_helps_a_region_and_refit_helps_it_more_than_nothing():
+    _, held, _, fitted = known()
+    region = held[:80] * 1.3 + 0.2
+    z = model.encode_batch(SMALL, fitted.encoder, region)
+    adapter = train.fit_adapter(SMALL, fitted.decoder, z, region, RECIPE)
+    assert {name: value.shape for name, value in adapter.items()} == SMALL.shapes("adapter")
+    plain, adapted = (
+        np.mean((model.decode_batch(SMALL, fitted.decoder, own, z) - region) ** 2)
+        for own in (None, adapter)
+    )
+    assert adapted < plain
+    assert held_out_error(train.refit(SMALL, fitted, region, RECIPE), region) < plain
+
+
+def test_no_adapter_steps_give_the_adapter_that_changes_nothing():
+    export = pytest.importorskip("embarchive.export")
+    chips, _, _, fitted = known()
+    z = model.encode_batch(SMALL, fitted.encoder, chips[:9])
+    found = train.fit_adapter(SMALL, fitted.decoder, z, chips[:9], Recipe(adapter_steps=0))
+    neutral = export.neutral_adapter(SMALL)
+    assert all(np.array_equal(found[name], value) for name, value in neutral.items())
+
+
+def test_pca_error_is_that_of_scikit_learn():
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    chips, held = known()[:2]
+    a, b = chips.reshape(len(chips), -1), held.reshape(len(held), -1)
+    oracle = decomposition.PCA(10, svd_solver="full").fit(a)
+    expected = np.mean((oracle.inverse_transform(oracle.transform(b)) - b) ** 2)
+    assert train.pca_error(chips, held, 10) == pytest.approx(expected, rel=1e-3)
+
+
+def test_too_few_tiles_are_refused():
+    with pytest.raises(BadInput, match="at least 8 training tiles, found 7"):
+        train.fit(SMALL, known()[0][:7], RECIPE, lambda done, total: None)
+
+
+def test_tiles_without_any_contrast_train_to_finite_numbers():
+    flat = np.repeat(np.arange(8, dtype=np.float32), 3 * 32 * 32).reshape(8, 3, 32, 32)
+    fitted = train.fit(SMALL, flat, Recipe(steps=2, batch=4), lambda done, total: None)
+    assert np.isfinite(held_out_error(fitted, flat))
+    same = train.fit(SMALL, flat * 0, Recipe(steps=2, batch=4), lambda done, total: None)
+    assert np.isfinite(held_out_error(same, flat * 0))
