@@ -47,3 +47,12 @@ def textures(n, bands, side, seed):
     level = rng.normal(0, 0.3, (n, bands, 1, 1))
     chips = level + grain[:, None] * np.linspace(0.6, 1.4, bands)[:, None, None]
     return chips.astype(np.float32), label
+
+
+def edges(n, side, seed):
+    """Chips float32 (n, 2, side, side): one straight soft edge each, anywhere, any way."""
+    rng = np.random.default_rng(seed)
+    angle, offset = rng.uniform(0, 2 * np.pi, (n, 1, 1)), rng.uniform(-5, 5, (n, 1, 1))
+    y, x = np.mgrid[:side, :side] - side / 2 + 0.5
+    edge = np.tanh(np.cos(angle) * x + np.sin(angle) * y - offset)
+    return np.stack([edge, -0.5 * edge], axis=1).astype(np.float32)

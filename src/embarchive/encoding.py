@@ -1,0 +1,179 @@
+"""The encode step: tiles of a part become shards, each recorded when it is on the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embarchive import digests, encode, fitting, regions, rows, shards, tiles
+from embarchive.archive import open_archive
+from embarchive.commit import find_head
+from embarchive.errors import BadInput, Conflict
+from embarchive.manifest import ShardRow, object_path
+from embarchive.planning import plan_cells, shard_names
+from embarchive.progress import Report
+from embarchive.recipe import Settings
+from embarchive.sample import cut_scene
+from embarchive.scenes import Scene, scene_from_json
+from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.storage import Store
+from embarchive.store import open_store
+from embarchive.training import base_record, held_models, load_base, load_model, new_regions
+
+KEYS = ("geohash", "datetime", "source", "input_digest")
+Key = tuple[str, datetime | None, str]
+
+
+def encode_step(
+    out: str, *, plan: str | None, part: tuple[int, int] | None, progress: Report
+) -> dict[str, Any]:
+    """Encode the tiles of one part (shards are dealt to parts by their prefix), or of all."""
+    store = open_store(out)
+    staging, job = read_plan(store, plan)
+    mine = shard_names(job)
+    if part is not None:
+        owner = regions.assign(mine, part[1])
+        mine = [name for name, whose in zip(mine, owner, strict=True) if whose == part[0]]
+    mine = [name for name in mine if staging.read("encode", name) is None]
+    if mine:
+        _encode_shards(out, store, staging, job, mine, progress)
+    return {"plan": staging.plan_id, "shards": len(mine)}
+
+
+
+
+def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.Encoder:
+    record = base_record(store, staging, job)
+    if record is None:
+        raise BadInput("encode: expected trained networks; run train first")
+    base = load_base(store, record)
+    found: dict[str, encode.RegionModel] = {}
+    table = dict(held_models(out, job, base.space_id))
+    for region in new_regions(out, job, record):
+        row = staging.read("train", f"region-{region}")
+        if row is None:
+            raise BadInput(f"encode: expected a model of region {region}; run train first")
+        table[region] = row
+    for region, row in table.items():
+        adapter = own = None
+        if row["kind"] in ("adapter", "full"):
+            loaded = load_model(
+                store, base.architecture, row["kind"], row["model_id"], row["length"]
+            )
+            adapter, own = (loaded, None) if row["kind"] == "adapter" else (None, loaded)
+        found[region] = encode.RegionModel(row["model_id"], adapter, own)
+    index = fitting.index_bands(job.settings)
+    return encode.Encoder(
+        base.architecture, base.encoder, base.backbone, base.quantiser, base.simhash, found, index
+    )
+
+
+def _encode_shards(
+    out: str, store: Store, staging: Staging, job: JobPlan, mine: Sequence[str], progress: Report
+) -> None:
+    encoder = _encoder(out, store, staging, job)
+    stored = {name: stored_keys(out, job, name) for name in mine}
+    found: dict[str, list[pa.Table]] = {name: [] for name in mine}
+    held, clipped = dict.fromkeys(mine, 0), dict.fromkeys(mine, 0)
+    prefix = job.settings.shard_prefix
+    work = list(zip(job.scenes, plan_cells(job), strict=True))
+    total = sum(len(cells) for _, cells in work)
+    done = 0
+    for values, cells in work:
+        scene = scene_from_json(values)
+        wanted = cells[np.isin(cells.astype(f"U{prefix}"), mine)]
+        done += len(cells) - len(wanted)
+        for chips in cut_scene(scene, wanted, job.settings) if len(wanted) else ():
+            for name in np.unique(chips.geohash.astype(f"U{prefix}")).tolist():
+                some = chips.select(chips.geohash.astype(f"U{prefix}") == name)
+                fresh = _fresh(some, scene, stored[name])
+                held[name] += len(some) - int(fresh.sum())
+                if fresh.any():
+                    some = some.select(fresh)
+                    owner = regions.region_of(some.geohash, job.settings)
+                    table, cut = encoder.rows(some, owner, scene.datetime, scene.source)
+                    found[name].append(table)
+                    clipped[name] += cut
+            progress("encode", done + int(np.searchsorted(wanted, chips.geohash[-1])), total)
+        done += len(wanted)
+        progress("encode", done, total)
+    record = base_record(store, staging, job)
+    assert record is not None
+    for name in mine:
+        known = {key[0] for key in stored[name]}
+        values = write_shard_record(store, job.settings, record["space"], name, found[name], known)
+        values |= {"held": held[name], "clipped": clipped[name], "generation": job.parent}
+        staging.write("encode", name, values)
+
+
+def _fresh(
+    chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]
+) -> NDArray[np.bool_]:
+    """Which chips are not stored yet. Raises Conflict when other pixels are stored."""
+    fresh = np.ones(len(chips), dtype=bool)
+    for i, name in enumerate(chips.geohash.tolist()):
+        digest = stored.get((name, scene.datetime, scene.source))
+        if digest is not None:
+            fresh[i] = False
+            agree((name, scene.datetime, scene.source), digest, chips.digest[i])
+    return fresh
+
+
+def agree(key: Key, held: bytes, new: bytes) -> None:
+    if held != new:
+        name, when, source = key
+        raise Conflict(
+            f"tile {name} of {source} at {when}: expected the stored input {held.hex()}, "
+            f"found {new.hex()}"
+        )
+
+
+def stored_keys(
+    out: str, job: JobPlan, prefix: str
+) -> dict[Key, bytes]:
+    """Identity of the rows that the archive holds under a shard prefix, to their digest."""
+    if job.parent == 0 and find_head(open_store(out)) is None:
+        return {}
+    held = open_archive(out).select(geohash=[prefix], columns=list(KEYS))
+    columns = [held[name].to_pylist() for name in KEYS]
+    return {(g, when, s): digest for g, when, s, digest in zip(*columns, strict=True)}
+
+
+def write_shard_record(
+    store: Store,
+    settings: Settings,
+    space: Mapping[str, Any],
+    prefix: str,
+    found: Sequence[pa.Table],
+    known: set[str],
+) -> dict[str, Any]:
+    """Write the shards of a prefix; their record."""
+    if not found:
+        return {"rows": 0, "places": 0, "sources": [], "shards": []}
+    table = rows.sort_rows(pa.concat_tables(found).unify_dictionaries())
+    emb = shards.emb_metadata(settings, space["space_id"], space["encoder"], space["scale"])
+    written = []
+    for shard in shards.write_shards(table, emb):
+        blocks = digests.sha256(shard.outboard)
+        store.put_new(object_path("blocks", blocks), shard.outboard)
+        store.put_new(object_path("shard", shard.sha256, prefix), shard.data)
+        values = {f.name: getattr(shard, f.name, None) for f in fields(ShardRow)}
+        values |= {"prefix": prefix, "space_id": space["space_id"], "blocks": blocks}
+        values["model_ids"], values["bbox"] = list(shard.model_ids), list(shard.bbox)
+        for key in ("datetime_min", "datetime_max"):
+            values[key] = values[key].isoformat() if values[key] else None
+        written.append(values)
+    return {
+        "rows": len(table),
+        "places": len(set(table["geohash"].to_pylist()) - known),
+        "sources": sorted(set(table["source"].cast(pa.string()).to_pylist())),
+        "shards": written,
+    }
+
+

@@ -1,0 +1,154 @@
+"""The commit step: what the parts of a plan have written becomes the next generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embarchive import rows, shards
+from embarchive.additions import Addition, add_to_archive
+from embarchive.archive import open_archive
+from embarchive.encoding import KEYS, agree, stored_keys, write_shard_record
+from embarchive.errors import BadInput
+from embarchive.manifest import Generation, ShardRow, Space, object_path
+from embarchive.planning import shard_names
+from embarchive.progress import Report
+from embarchive.scenes import scene_from_json
+from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.storage import Store
+from embarchive.store import VerifiedObject, open_store
+from embarchive.training import base_record, new_regions
+
+
+def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:
+    """Make what the parts of a plan have written the next generation."""
+    store = open_store(out)
+    staging, job = read_plan(store, plan)
+    base = base_record(store, staging, job)
+    records = {name: staging.read("encode", name) for name in shard_names(job)}
+    missing = sum(record is None for record in records.values())
+    if base is None or missing:
+        raise BadInput(f"commit: expected every part encoded, found {missing} shards missing")
+    done = {name: record for name, record in records.items() if record is not None}
+    if not any(record["rows"] or record["held"] for record in done.values()):
+        raise BadInput("build: expected tiles that are data, found none in any scene")
+    head = add_to_archive(store, partial(_addition, out, store, staging, job, base, done))
+    staging.clear()
+    progress("commit", 1, 1)
+    archive = open_archive(out)
+    info = archive.info()
+    return {
+        "generation": head.generation.number,
+        "tiles": info["tiles"],
+        "regions": info["regions"],
+        "bytes": info["bytes"],
+        "added": sum(record["rows"] for record in done.values()),
+    }
+
+
+
+
+def _addition(
+    out: str,
+    store: Store,
+    staging: Staging,
+    job: JobPlan,
+    base: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, Any]],
+    parent: Generation | None,
+) -> Addition:
+    if parent is not None and parent.number != job.parent:
+        records = {
+            name: _rebased(out, store, job, base, name, record)
+            for name, record in records.items()
+        }
+    new = [_shard_row(values) for record in records.values() for values in record["shards"]]
+    regional = new_regions(out, job, base)
+    models = [staging.read("train", f"region-{name}") for name in regional]
+    used = {model_id for shard in new for model_id in shard.model_ids}
+    sources = {source for record in records.values() for source in record["sources"]}
+    return Addition(
+        settings=job.settings,
+        shards=tuple(new),
+        models=tuple(row for row in models if row is not None and row["model_id"] in used),
+        spaces=(_space(job, base, records),),
+        scenes=len(sources),
+        places=sum(record["places"] for record in records.values()),
+        attribution=job.settings.attribution,
+    )
+
+
+def _rebased(
+    out: str,
+    store: Store,
+    job: JobPlan,
+    base: Mapping[str, Any],
+    prefix: str,
+    record: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """A record without the rows that another committer stored in the meantime."""
+    stored = stored_keys(out, job, prefix)
+    kept, dropped = [], 0
+    for values in record["shards"]:
+        path = object_path("shard", values["sha256"], prefix)
+        data = VerifiedObject(store, path, values["sha256"], values["length"]).whole()
+        names = rows.schema(job.settings.dim, job.settings.bits).names
+        metadata = pq.read_metadata(pa.BufferReader(data))
+        groups = range(metadata.num_row_groups)
+        table = shards.read_rows(pa.BufferReader(data), metadata, list(groups), names)
+        columns = [table[name].to_pylist() for name in KEYS]
+        keep = []
+        for g, when, source, digest in zip(*columns, strict=True):
+            held = stored.get((g, when, source))
+            if held is not None:
+                agree((g, when, source), held, digest)
+            keep.append(held is None)
+        dropped += keep.count(False)
+        kept.append(table.filter(pa.array(keep)))
+    if not dropped:
+        return record
+    known = {key[0] for key in stored}
+    some = [table for table in kept if len(table)]
+    return write_shard_record(store, job.settings, base["space"], prefix, some, known)
+
+
+def _shard_row(values: Mapping[str, Any]) -> ShardRow:
+    plain = dict(values)
+    for key in ("datetime_min", "datetime_max"):
+        plain[key] = datetime.fromisoformat(plain[key]) if plain[key] else None
+    plain["bbox"], plain["model_ids"] = tuple(plain["bbox"]), tuple(plain["model_ids"])
+    return ShardRow(**plain)
+
+
+def _space(
+    job: JobPlan, base: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
+) -> Space:
+    """The space with what this job learnt: on what it was trained, what it clipped."""
+    space = Space(**base["space"])
+    numbers = sum(record["rows"] for record in records.values()) * space.dim
+    clipped = sum(record.get("clipped", 0) for record in records.values())
+    share = clipped / numbers if numbers else 0.0
+    found = [scene_from_json(values) for values in job.scenes]
+    dates = sorted(scene.datetime for scene in found if scene.datetime is not None)
+    trained = dict(space.trained)
+    if job.parent == 0:
+        boxes = np.array([box for scene in found for box in scene.bounds])
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        trained["bounds"] = [*low.tolist(), *high.tolist()]
+        trained["datetime"] = [d.isoformat() for d in (dates[0], dates[-1])] if dates else None
+    seasons = sorted({_season(when) for when in dates}) or ["undated"]
+    saturation = {**space.saturation, **dict.fromkeys(seasons, share)} if numbers else None
+    return replace(space, trained=trained, saturation=saturation or space.saturation)
+
+
+def _season(when: datetime) -> str:
+    """Meteorological seasons by their months: DJF MAM JJA SON."""
+    return ("DJF", "MAM", "JJA", "SON")[when.month % 12 // 3]
+

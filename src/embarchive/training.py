@@ -1,0 +1,187 @@
+"""The train step: the shared networks once, then a decoder for every new region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from embarchive import fitting, manifest, model, quantize, regions
+from embarchive.archive import open_archive
+from embarchive.commit import find_head
+from embarchive.errors import BadInput
+from embarchive.fitting import Base, Split
+from embarchive.manifest import Space, object_path
+from embarchive.planning import plan_cells
+from embarchive.progress import Report
+from embarchive.sample import Sample, gather
+from embarchive.scenes import scene_from_json
+from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.storage import Store
+from embarchive.store import VerifiedObject, open_store
+
+# Bytes of chips kept in memory to train the shared networks, and a region's decoder.
+ROOM, REGION_ROOM = 192 << 20, 48 << 20
+
+
+def train(
+    out: str,
+    *,
+    plan: str | None,
+    part: tuple[int, int] | None,
+    backbone: bool,
+    progress: Report,
+) -> dict[str, Any]:
+    """Train what a plan needs: the shared networks once, then a decoder a region.
+
+    With `part` only that part's regions, and the shared networks must be there already.
+    """
+    store = open_store(out)
+    staging, job = read_plan(store, plan)
+    scenes = [scene_from_json(values) for values in job.scenes]
+    base = base_record(store, staging, job)
+    sample: Sample | None = None
+    if base is None:
+        if part is not None:
+            raise BadInput("train: expected the shared networks; run train --backbone first")
+        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
+        base = _train_base(store, staging, job, sample, progress)
+    if backbone:
+        return {"plan": staging.plan_id, "regions": 0}
+    wanted = new_regions(out, job, base)
+    if part is not None:
+        owner = regions.assign(wanted, part[1])
+        wanted = [name for name, mine in zip(wanted, owner, strict=True) if mine == part[0]]
+    _train_regions(store, staging, job, base, wanted, sample, progress)
+    return {"plan": staging.plan_id, "regions": len(wanted)}
+
+
+
+
+def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] | None:
+    """The record of the shared networks: the archive's newest space, or the plan's own."""
+    record = staging.read("train", "base")
+    if record is not None or job.parent == 0:
+        return record
+    head = find_head(store)
+    if head is None or head.generation.models is None:
+        return None
+    ref, space = head.generation.models, head.generation.spaces[-1]
+    path = object_path("manifest-parquet", ref.sha256)
+    table = manifest.parse_models(VerifiedObject(store, path, ref.sha256, ref.length).whole())
+    ours = [row for row in table.to_pylist() if row["space_id"] == space.space_id]
+    first = next((row for row in ours if row["backbone"] or row["kind"] == "shared"), None)
+    plain = {f.name: getattr(space, f.name) for f in fields(Space)}
+    extra = dict(space.baselines)
+    backbone = (extra["backbone"], extra["backbone_length"]) if "backbone" in extra else None
+    if backbone is None and first is None:
+        return None
+    sha, length = backbone or (first["backbone"], first["backbone_length"])  # type: ignore[index]
+    return {
+        "space": plain,
+        "backbone": sha,
+        "backbone_length": length,
+        "onnx_sha256": ours[0]["onnx_sha256"],
+        "onnx_length": ours[0]["onnx_length"],
+        "peak": extra.get("peak", 0.0),
+        "test": [],
+    }
+
+
+def _train_base(
+    store: Store, staging: Staging, job: JobPlan, sample: Sample, progress: Report
+) -> dict[str, Any]:
+    cells = sample.geohash if sample.whole else np.unique(np.concatenate(plan_cells(job)))
+    if not len(sample):
+        raise BadInput("build: expected tiles that are data, found none in any scene")
+    split = fitting.split_cells(cells, job.settings, job.recipe.seed)
+    step = partial(progress, "train")
+    record = fitting.fit_space(store, job.settings, job.recipe, sample, split, step)
+    record["space"]["baselines"] = {
+        key: record[key] for key in ("backbone", "backbone_length", "peak")
+    }
+    record["test"], record["train"] = sorted(split.test), sorted(split.train)
+    staging.write("train", "base", record)
+    return record
+
+
+def _train_regions(
+    store: Store,
+    staging: Staging,
+    job: JobPlan,
+    record: Mapping[str, Any],
+    wanted: Sequence[str],
+    sample: Sample | None,
+    progress: Report,
+) -> None:
+    base = load_base(store, record)
+    todo = [name for name in wanted if staging.read("train", f"region-{name}") is None]
+    if not todo:
+        return
+    scenes = [scene_from_json(values) for values in job.scenes]
+    every = np.unique(np.concatenate(plan_cells(job)))
+    owner = regions.region_of(every, job.settings)
+    if "train" in record:
+        split = Split(frozenset(record["train"]), frozenset(record["test"]))
+    else:
+        split = fitting.split_cells(every, job.settings, job.recipe.seed)
+    pca: fitting.Pca | None = None
+    for done, region in enumerate(todo):
+        if sample is not None and sample.whole:
+            own = sample.only(regions.region_of(sample.geohash, job.settings) == region)
+        else:
+            cells = every[owner == region]
+            own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
+        keep, test = split.masks(own.geohash)
+        test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
+        if pca is None and sample is not None:
+            pca = fitting.fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
+        data = own.only(keep), own.only(test)
+        row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
+        staging.write("train", f"region-{region}", row)
+        progress("regions", done + 1, len(todo))
+
+
+def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
+    """Regions of the plan that have no model in its space."""
+    cells = np.unique(np.concatenate(plan_cells(job)))
+    names = {str(name) for name in np.unique(regions.region_of(cells, job.settings))}
+    return sorted(names - set(held_models(out, job, record["space"]["space_id"])))
+
+
+def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, Any]]:
+    if job.parent == 0:
+        return {}
+    table = open_archive(out).models().to_pylist()
+    return {row["region"]: row for row in table if row["space_id"] == space_id}
+
+
+def load_base(store: Store, record: Mapping[str, Any]) -> Base:
+    space = Space(**record["space"])
+    arch = model.Architecture.from_json(space.decoder)
+    simhash = quantize.SimHash.from_json(space.simhash) if space.simhash else None
+    return Base(
+        space.space_id,
+        arch,
+        load_model(store, arch, "encoder", space.encoder, space.encoder_length),
+        load_model(store, arch, "backbone", record["backbone"], record["backbone_length"]),
+        record["backbone"],
+        record["backbone_length"],
+        quantize.Int8(space.scale),
+        simhash,
+        (record["onnx_sha256"], record["onnx_length"]),
+        record["peak"],
+    )
+
+
+def load_model(
+    store: Store, arch: model.Architecture, kind: str, sha256: str, length: int
+) -> model.Weights:
+    path = object_path("model", sha256)
+    data = VerifiedObject(store, path, sha256, length).whole()
+    return model.loadload_model(data, arch, kind)
+
+
