@@ -71,9 +71,7 @@ class Encoder:
                 code, images = own_code(self.architecture, found.own, pixels)
                 for row, text in zip(chosen, code, strict=True):
                     codes[row] = text.tobytes()
-            mse[chosen], index_mae[chosen] = errors(
-                pixels, images, chips.valid[chosen], self.index
-            )
+            mse[chosen], index_mae[chosen] = errors(pixels, images, chips.valid[chosen], self.index)
         columns = {
             "model_id": ids,
             "source": [source] * len(chips),
@@ -145,4 +143,3 @@ def normalised_difference(pixels: Array, index: tuple[int, int]) -> NDArray[np.f
     a, b = (pixels[:, band].astype(np.float64) for band in index)
     total = a + b
     return np.clip((a - b) / np.where(np.abs(total) < 1e-6, np.inf, total), -1, 1)
-

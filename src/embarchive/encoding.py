@@ -21,7 +21,7 @@ from embarchive.progress import Report
 from embarchive.recipe import Settings
 from embarchive.sample import cut_scene
 from embarchive.scenes import Scene, scene_from_json
-from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.storage import Store
 from embarchive.store import open_store
 from embarchive.training import base_record, held_models, load_base, load_model, new_regions
@@ -46,8 +46,6 @@ def encode_step(
     return {"plan": staging.plan_id, "shards": len(mine)}
 
 
-
-
 def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.Encoder:
     record = base_record(store, staging, job)
     if record is None:
@@ -56,7 +54,7 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
     found: dict[str, encode.RegionModel] = {}
     table = dict(held_models(out, job, base.space_id))
     for region in new_regions(out, job, record):
-        row = staging.read("train", f"region-{region}")
+        row = staging.read("train", region_record(region))
         if row is None:
             raise BadInput(f"encode: expected a model of region {region}; run train first")
         table[region] = row
@@ -112,9 +110,7 @@ def _encode_shards(
         staging.write("encode", name, values)
 
 
-def _fresh(
-    chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]
-) -> NDArray[np.bool_]:
+def _fresh(chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]) -> NDArray[np.bool_]:
     """Which chips are not stored yet. Raises Conflict when other pixels are stored."""
     fresh = np.ones(len(chips), dtype=bool)
     for i, name in enumerate(chips.geohash.tolist()):
@@ -134,9 +130,7 @@ def agree(key: Key, held: bytes, new: bytes) -> None:
         )
 
 
-def stored_keys(
-    out: str, job: JobPlan, prefix: str
-) -> dict[Key, bytes]:
+def stored_keys(out: str, job: JobPlan, prefix: str) -> dict[Key, bytes]:
     """Identity of the rows that the archive holds under a shard prefix, to their digest."""
     if job.parent == 0 and find_head(open_store(out)) is None:
         return {}
@@ -175,5 +169,3 @@ def write_shard_record(
         "sources": sorted(set(table["source"].cast(pa.string()).to_pylist())),
         "shards": written,
     }
-
-

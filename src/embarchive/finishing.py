@@ -21,7 +21,7 @@ from embarchive.manifest import Generation, ShardRow, Space, object_path
 from embarchive.planning import shard_names
 from embarchive.progress import Report
 from embarchive.scenes import scene_from_json
-from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 from embarchive.training import base_record, new_regions
@@ -53,8 +53,6 @@ def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:
     }
 
 
-
-
 def _addition(
     out: str,
     store: Store,
@@ -66,12 +64,11 @@ def _addition(
 ) -> Addition:
     if parent is not None and parent.number != job.parent:
         records = {
-            name: _rebased(out, store, job, base, name, record)
-            for name, record in records.items()
+            name: _rebased(out, store, job, base, name, record) for name, record in records.items()
         }
     new = [_shard_row(values) for record in records.values() for values in record["shards"]]
     regional = new_regions(out, job, base)
-    models = [staging.read("train", f"region-{name}") for name in regional]
+    models = [staging.read("train", region_record(name)) for name in regional]
     used = {model_id for shard in new for model_id in shard.model_ids}
     sources = {source for record in records.values() for source in record["sources"]}
     return Addition(
@@ -151,4 +148,3 @@ def _space(
 def _season(when: datetime) -> str:
     """Meteorological seasons by their months: DJF MAM JJA SON."""
     return ("DJF", "MAM", "JJA", "SON")[when.month % 12 // 3]
-

@@ -242,6 +242,11 @@ def dump_weights(weights: Weights, numbers: str, metadata: Mapping[str, str]) ->
     return b"".join([len(text).to_bytes(8, "little"), text, *(v.tobytes() for _, v in stored)])
 
 
+def part(weights: Weights, prefix: str) -> dict[str, Array]:
+    """The tensors whose names start with a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+
+
 def space_to_depth(x: Array, s: int) -> Array:
     """(n, c, h, w) -> (n, c s s, h / s, w / s)."""
     n, c, h, w = x.shape

@@ -17,7 +17,6 @@ from embarchive.staging import MODEL_KEYS, JobPlan
 from embarchive.storage import Store
 
 
-
 def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
     head = find_head(store)
     if head is not None:
@@ -87,5 +86,3 @@ def plan_cells(job: JobPlan) -> list[Names]:
 def shard_names(job: JobPlan) -> list[str]:
     names = np.unique(np.concatenate(plan_cells(job)))
     return [str(name) for name in np.unique(names.astype(f"U{job.settings.shard_prefix}"))]
-
-

@@ -18,9 +18,10 @@ from typing import Any, cast
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform as warp
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 from embarchive import grid
@@ -29,7 +30,18 @@ from embarchive.product import Box
 
 Floats = NDArray[np.float64]
 Affine6 = tuple[float, float, float, float, float, float]
-DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JPEG", "PNG", "HFA", "ENVI", "netCDF")
+# A file is opened by the driver that its first bytes name, whatever it is called.
+DRIVERS = {
+    b"II*\0": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"EHFA_HEADER_TAG": "HFA",
+}
 SAFE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": "{none}",
@@ -80,8 +92,8 @@ class Placement:
             raise BadInput(f"{source.name}: expected a coordinate system, found none")
         self._fits: tuple[_Polynomial, _Polynomial] | None = None
         if source.crs is None or (source.transform.is_identity and points):
-            lon, lat = warp(self.crs, "EPSG:4326", [p.x for p in points], [p.y for p in points])
-            here = np.stack([np.array(lon), np.array(lat)], axis=1)
+            x, y = np.array([p.x for p in points]), np.array([p.y for p in points])
+            here = np.stack(_warp(self.crs, "EPSG:4326", x, y), axis=1)
             there = np.array([(p.col, p.row) for p in points], dtype=np.float64)
             self._fits = _Polynomial.fit(here, there), _Polynomial.fit(there, here)
         elif source.transform.is_identity:
@@ -97,9 +109,7 @@ class Placement:
         if self._fits is not None:
             found = self._fits[0](np.stack([x, y], axis=1))
             return found[:, 0].reshape(shape), found[:, 1].reshape(shape)
-        px, py = (np.array(values) for values in warp("EPSG:4326", self.crs, x, y))
-        bad = ~(np.isfinite(px) & np.isfinite(py))
-        px, py = np.where(bad, np.nan, px), np.where(bad, np.nan, py)
+        px, py = _warp("EPSG:4326", self.crs, x, y)
         if self._geographic:
             a, _, c = self._forward.a, self._forward.b, self._forward.c
             middle = c + a * self.shape[1] / 2
@@ -113,8 +123,7 @@ class Placement:
             found = self._fits[1](np.stack([column, row], axis=1))
             return found[:, 0], found[:, 1]
         x, y = self._forward * (column, row)
-        lon, lat = warp(self.crs, "EPSG:4326", np.asarray(x), np.asarray(y))
-        return np.array(lon), np.array(lat)
+        return _warp(self.crs, "EPSG:4326", np.asarray(x), np.asarray(y))
 
     def gsd(self) -> float:
         """Metres a pixel on the ground at the middle of the raster."""
@@ -145,7 +154,7 @@ class Placement:
         if float(lon.max() - lon.min()) >= 359.0 and self._geographic:
             return ((-180.0, float(lat.min()), 180.0, float(lat.max())),)
         away = (lon - lon[0] + 180) % 360 - 180
-        west, east = lon[0] + float(away.min()), lon[0] + float(away.max())
+        west, east = float(lon[0] + away.min()), float(lon[0] + away.max())
         return _split(west, float(lat.min()), east, float(lat.max()))
 
 
@@ -217,7 +226,10 @@ class Layers:
         probe = int(i[:2].mean()), int(j[:2].mean())
         check = self._exact(lon[:, probe[:1]], lat[:, probe[1:]])
         gap = np.maximum(
-            *(np.abs(a[:, probe[1], probe[0]] - b[:, 0, 0]) for a, b in zip(found, check, strict=True))
+            *(
+                np.abs(a[:, probe[1], probe[0]] - b[:, 0, 0])
+                for a, b in zip(found, check, strict=True)
+            )
         )
         rough = np.flatnonzero(gap > TOLERANCE)
         for one in rough:
@@ -264,7 +276,7 @@ def opened(path: str | Path) -> Iterator[Any]:
     with rasterio.Env(**SAFE), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            source = rasterio.open(path, driver=list(DRIVERS))
+            source = rasterio.open(path, driver=_driver(path))
         except (RasterioError, ValueError, OSError) as error:
             raise BadInput(f"{path}: expected a raster, found {_line(error)}") from None
         with source:
@@ -276,6 +288,19 @@ def opened(path: str | Path) -> Iterator[Any]:
             yield source
 
 
+def _driver(path: str | Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise BadInput(f"{path}: expected a raster file, found {error.strerror}") from None
+    for magic, driver in DRIVERS.items():
+        if start.startswith(magic):
+            return driver
+    known = ", ".join(dict.fromkeys(DRIVERS.values()))
+    raise BadInput(f"{path}: expected a raster ({known}), found another kind of file")
+
+
 def read_header(path: str | Path) -> Header:
     """The header of a raster file. Raises BadInput."""
     with opened(path) as source:
@@ -285,7 +310,8 @@ def read_header(path: str | Path) -> Header:
             placement = None
         colours = source.colorinterp
         names = [
-            (text or _COLOURS.get(colour, "")) for text, colour in zip(source.descriptions, colours, strict=True)
+            (text or _COLOURS.get(colour, ""))
+            for text, colour in zip(source.descriptions, colours, strict=True)
         ]
         return Header(
             path=str(path),
@@ -355,6 +381,21 @@ def read_image(path: str | Path, count: int, height: int, width: int) -> NDArray
         except (RasterioError, ValueError, OSError) as error:
             raise BadInput(f"{path}: expected readable pixels, found {_line(error)}") from None
     return cast("NDArray[np.float32]", found.astype(np.float32))
+
+
+def _warp(source: Any, target: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Points (n,) in another coordinate system; NaN outside its domain."""
+    try:
+        found = np.array(transform(source, target, x, y)[:2], dtype=np.float64)
+    except (RasterioError, CPLE_BaseError):
+        # One point outside may fail all: halve until those that do are alone.
+        if len(x) == 1:
+            return np.full(1, np.nan), np.full(1, np.nan)
+        half = len(x) // 2
+        parts = [_warp(source, target, x[s], y[s]) for s in (slice(half), slice(half, None))]
+        found = np.concatenate([np.stack(part) for part in parts], axis=1)
+    found[:, ~np.isfinite(found).all(axis=0)] = np.nan
+    return found[0], found[1]
 
 
 def _weights(knots: Floats, size: int) -> Floats:

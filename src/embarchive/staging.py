@@ -72,7 +72,7 @@ class Staging:
     def clear(self) -> None:
         """Remove every record of the plan, the plan itself last."""
         plan = f"staging/{self.plan_id}/plan.json"
-        for entry in self.store.list(f"staging/{self.plan_id}/"):
+        for entry in self.store.list(f"staging/{self.plan_id}"):
             if entry.path != plan:
                 self.store.delete(entry.path)
         self.store.delete(plan)
@@ -88,7 +88,7 @@ def write_plan(store: Store, plan: JobPlan) -> Staging:
 
 def read_plan(store: Store, plan_id: str | None) -> tuple[Staging, JobPlan]:
     """The plan of that name, or the only one there is. Raises BadInput."""
-    found = sorted({entry.path.split("/")[1] for entry in store.list("staging/")})
+    found = sorted({entry.path.split("/")[1] for entry in store.list("staging")})
     matches = [name for name in found if plan_id is None or name.startswith(plan_id)]
     if len(matches) != 1:
         said = "one plan" if plan_id is None else f"one plan {plan_id}"
@@ -103,3 +103,7 @@ def read_plan(store: Store, plan_id: str | None) -> tuple[Staging, JobPlan]:
     values["settings"] = Settings.from_json(values["settings"])
     return Staging(store, matches[0]), JobPlan(**values | {"scenes": tuple(values["scenes"])})
 
+
+def region_record(region: str) -> str:
+    """The record's name of a region, whose own name may hold any character."""
+    return f"region-{digests.sha256(region.encode())[:16]}"

@@ -69,6 +69,17 @@ class Chips:
     def __len__(self) -> int:
         return len(self.geohash)
 
+    def select(self, mask: Mask) -> Chips:
+        """The chips of a mask (n,)."""
+        return Chips(
+            self.geohash[mask],
+            self.pixels[mask],
+            self.valid[mask],
+            self.cover[mask],
+            self.valid_fraction[mask],
+            tuple(digest for digest, kept in zip(self.digest, mask, strict=True) if kept),
+        )
+
 
 def cells_of(
     boxes: Sequence[tuple[float, float, float, float]], precision: int

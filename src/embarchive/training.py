@@ -19,7 +19,7 @@ from embarchive.planning import plan_cells
 from embarchive.progress import Report
 from embarchive.sample import Sample, gather
 from embarchive.scenes import scene_from_json
-from embarchive.staging import JobPlan, Staging, read_plan
+from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
@@ -57,8 +57,6 @@ def train(
         wanted = [name for name, mine in zip(wanted, owner, strict=True) if mine == part[0]]
     _train_regions(store, staging, job, base, wanted, sample, progress)
     return {"plan": staging.plan_id, "regions": len(wanted)}
-
-
 
 
 def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] | None:
@@ -118,7 +116,7 @@ def _train_regions(
     progress: Report,
 ) -> None:
     base = load_base(store, record)
-    todo = [name for name in wanted if staging.read("train", f"region-{name}") is None]
+    todo = [name for name in wanted if staging.read("train", region_record(name)) is None]
     if not todo:
         return
     scenes = [scene_from_json(values) for values in job.scenes]
@@ -141,7 +139,7 @@ def _train_regions(
             pca = fitting.fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
         data = own.only(keep), own.only(test)
         row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
-        staging.write("train", f"region-{region}", row)
+        staging.write("train", region_record(region), row)
         progress("regions", done + 1, len(todo))
 
 
@@ -182,6 +180,4 @@ def load_model(
 ) -> model.Weights:
     path = object_path("model", sha256)
     data = VerifiedObject(store, path, sha256, length).whole()
-    return model.loadload_model(data, arch, kind)
-
-
+    return model.load_weights(data, arch, kind)
