@@ -270,10 +270,10 @@ class Archive:
         return resolve.encode_image(self, Path(path), self.space(space))
 
     def rows_of(self, rows: pa.Table | Sequence[str] | str) -> pa.Table:
-        """Rows with embedding and model_id, in the order given."""
+        """Rows with embedding, code and model_id, in the order given."""
         if not isinstance(rows, pa.Table):
             return resolve.places(self, [rows] if isinstance(rows, str) else list(rows))
-        if {"embedding", "model_id"} <= set(rows.column_names):
+        if {"embedding", "code", "model_id"} <= set(rows.column_names):
             return rows
         missing = [name for name in ORDER if name not in rows.column_names]
         if missing:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import grid, model
-from embarchive.errors import BadInput
+from embarchive.errors import BadInput, Damaged
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -40,12 +40,14 @@ VISIBLE = (
 @dataclass(frozen=True)
 class Decoder:
     """One model ready to decode: the backbone's (or whole network's) weights, for an
-    adapter its own, and the scale of the int8 vectors of its space."""
+    adapter its own, and the scale of the int8 vectors of its space; for a region's whole VAE
+    the scale of its own vectors, which are in the rows' code."""
 
     architecture: model.Architecture
     backbone: Weights
     adapter: Weights | None
     scale: float
+    code_scale: float | None = None
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:
@@ -64,11 +66,24 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
         for start in range(0, len(index), BATCH):
             some = index[start : start + BATCH]
             z = vectors[some].astype(np.float32) * np.float32(decoder.scale)
+            if decoder.code_scale is not None:
+                z = _codes(table, some, z.shape[1]) * np.float32(decoder.code_scale)
             batch = model.decode_batch(decoder.architecture, decoder.backbone, decoder.adapter, z)
             if images is None:
                 images = np.empty((len(table), *batch.shape[1:]), dtype=np.float32)
             images[some] = batch
     return np.zeros((0, 0, 0, 0), dtype=np.float32) if images is None else images
+
+
+def _codes(table: pa.Table, some: NDArray[np.intp], dim: int) -> NDArray[np.float32]:
+    """The int8 vectors (n, dim) in the code column. Raises Damaged."""
+    if "code" not in table.column_names:
+        raise BadInput("decode: expected the column code for a region's own network, found none")
+    texts = table["code"].take(pa.array(some)).to_pylist()
+    if any(text is None or len(text) != dim for text in texts):
+        raise Damaged(f"code column: expected {dim} bytes a row of a region's own network")
+    found = np.frombuffer(b"".join(texts), dtype=np.int8)
+    return found.reshape(len(texts), dim).astype(np.float32)
 
 
 def crop(

@@ -24,7 +24,7 @@ from embarchive.rows import ORDER, date_keys, embeddings
 if TYPE_CHECKING:
     from embarchive.archive import Archive
 
-DECODES = (*ORDER, "model_id", "valid_fraction", "embedding")
+DECODES = (*ORDER, "model_id", "valid_fraction", "embedding", "code")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,7 +67,9 @@ def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fi
     """A region's own VAE: the archive-wide one trained on with the region's chips alone."""
     mean, std = start.encoder["mean"], start.encoder["std"]
     x = (chips - mean[:, None, None]) / std[:, None, None]
-    return _descend(arch, start, x, recipe, lambda done, total: None, rate=LEARNING_RATE / 3)
+    # Few tiles: as many steps as the archive-wide network had only learn them by heart.
+    short = replace(recipe, steps=max(1, 2 * recipe.adapter_steps))
+    return _descend(arch, start, x, short, lambda done, total: None, rate=LEARNING_RATE / 10)
 
 
 def fit_adapter(

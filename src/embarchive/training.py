@@ -52,6 +52,9 @@ def train(
     if backbone:
         return {"plan": staging.plan_id, "regions": 0}
     wanted = new_regions(out, job, base)
+    if sample is None and job.parent == 0:
+        # PCA, the baseline, sees the same tiles again when a killed run goes on.
+        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
     if part is not None:
         owner = regions.assign(wanted, part[1])
         wanted = [name for name, mine in zip(wanted, owner, strict=True) if mine == part[0]]

@@ -58,7 +58,8 @@ class Weights:
 
         own = load(model_id, row["length"], row["kind"])
         if row["kind"] != "adapter":
-            return Decoder(architecture, own, None, space.scale)
+            code_scale = float(own["code_scale"][0]) if row["kind"] == "full" else None
+            return Decoder(architecture, own, None, space.scale, code_scale)
         backbone = load(row["backbone"], row["backbone_length"], "backbone")
         return Decoder(architecture, backbone, own, space.scale)
 
