@@ -95,7 +95,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Product:
-    """Layers of one moment. units: "" when the layers do not know."""
+    """Layers of one moment. units: "" when the layers do not know; listed: metadata names the
+    files, so that one which cannot be read is an error and not some stranger."""
 
     source: str
     layers: tuple[Layer, ...]
@@ -104,6 +105,7 @@ class Product:
     units: str = ""
     attribution: str = ""
     licence: str = ""
+    listed: bool = False
 
 
 def cloud_layer(name: str, path: Path) -> CloudLayer:

@@ -78,6 +78,7 @@ def product_of(item: Mapping[str, Any], path: Path) -> Product:
         units="reflectance" if known else "",
         attribution=_attribution(properties) or (S2_ATTRIBUTION if sentinel else ""),
         licence=str(properties.get("license") or (S2_LICENCE if sentinel else "")),
+        listed=True,
     )
 
 
