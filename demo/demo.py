@@ -97,7 +97,9 @@ def look(archive: embarchive.Archive) -> None:
     target = OUT / "original-above-decoded.png"
     limits = stretch_limits(chips.pixels[where], bands)
     write_png(target, to_rgb(picture, bands, limits))
-    print(f"pictures, originals above what 64 bytes a tile decode to: {target.relative_to(HERE.parent)}")
+    print(
+        f"pictures, originals above what 64 bytes a tile decode to: {target.relative_to(HERE.parent)}"
+    )
 
 
 def main() -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Two test processes on two cores: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def real_data():

@@ -18,7 +18,7 @@ from embarchive.regions import region_of  # noqa: E402
 from embarchive.sample import gather  # noqa: E402
 from embarchive.scenes import find_scenes  # noqa: E402
 
-SHORT = Recipe(steps=200, adapter_steps=60)
+SHORT = Recipe(precision=5, gsd=200.0, steps=150, adapter_steps=40)
 UTM = "EPSG:32634"
 
 

@@ -1,0 +1,205 @@
+"""Builds from small rasters: plan, train, encode, commit, append, conflict, bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio import Affine
+
+import embarchive
+from embarchive import errors, jobs, verify
+from embarchive.recipe import Recipe
+from embarchive.store import open_store
+
+SIDE = 200
+RECIPE = Recipe(
+    precision=5, gsd=240.0, region_prefix=3, dim=16, bits=64, steps=20, adapter_steps=5, batch=8
+)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Progress that nobody reads."""
+
+
+def write_scene(path: Path, seed: int, bands: int = 3) -> Path:
+    """A textured raster of 260 x 260 pixels at 60 m in UTM 33 N, dated by its name."""
+    rng = np.random.default_rng(seed)
+    field = rng.normal(0, 1, (bands, SIDE // 4, SIDE // 4)).repeat(4, 1).repeat(4, 2)
+    pixels = (2000 + 400 * field + rng.normal(0, 50, (bands, SIDE, SIDE))).astype(np.uint16)
+    place = Affine(60, 0, 500_000, 0, -60, 5_100_000)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=SIDE,
+        height=SIDE,
+        count=bands,
+        dtype="uint16",
+        crs="EPSG:32633",
+        transform=place,
+        nodata=0,
+    ) as out:
+        out.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scenes") / "field_20230601.tif", 1)
+
+
+@pytest.fixture(scope="module")
+def built(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "archive"
+    jobs.build([str(scene)], str(out), RECIPE, workers=1, progress=quiet)
+    return out
+
+
+def rows_of(archive: Path) -> list[dict[str, Any]]:
+    columns = ["geohash", "datetime", "source", "input_digest", "embedding"]
+    return list(embarchive.open_archive(archive).select(columns=columns).to_pylist())
+
+
+def test_a_build_gives_an_archive_that_verifies(built: Path) -> None:
+    archive = embarchive.open_archive(built)
+    assert archive.generation == 1
+    assert len(archive) >= 4
+    assert verify.verify(open_store(built))["ok"]
+
+
+def test_tiles_are_found_and_decoded_near_their_originals(built: Path) -> None:
+    archive = embarchive.open_archive(built)
+    query = archive.select(columns=["geohash"])["geohash"][3].as_py()
+    hits = archive.search(like=[query], k=5)
+    assert len(hits) == 5
+    images = archive.decode(hits)
+    s = archive.settings
+    assert images.shape == (5, 3, s.height, s.width)
+    assert 1000 < float(images.mean()) < 3000
+
+
+def test_the_same_build_again_adds_nothing(built: Path, scene: Path) -> None:
+    before = rows_of(built)
+    again = jobs.build([str(scene)], str(built), RECIPE, workers=1, progress=quiet)
+    assert again["generation"] == 1
+    assert rows_of(built) == before
+
+
+def test_added_dates_append_and_rewrite_no_shard(scene: Path, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "archive"
+    jobs.build([str(scene)], str(out), RECIPE, workers=1, progress=quiet)
+    old = {path: path.read_bytes() for path in out.glob("embeddings/*/*.parquet")}
+    later = write_scene(tmp_path / "field_20230711.tif", 2)
+    done = jobs.build([str(later)], str(out), RECIPE, workers=1, progress=quiet)
+    archive = embarchive.open_archive(out)
+    assert done["generation"] == archive.generation == 2
+    assert len(archive) == 2 * len(embarchive.open_archive(built))
+    assert all(path.read_bytes() == data for path, data in old.items())
+    assert verify.verify(open_store(out))["ok"]
+
+
+def test_other_pixels_of_a_stored_scene_are_a_conflict(built: Path, tmp_path: Path) -> None:
+    other = write_scene(tmp_path / "field_20230601.tif", 3)
+    with pytest.raises(errors.Conflict, match="expected the stored input"):
+        jobs.build([str(other)], str(built), RECIPE, workers=1, progress=quiet)
+
+
+def test_parts_of_a_plan_give_the_rows_of_one_build(
+    scene: Path, built: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "archive")
+    recipe = RECIPE
+    made = jobs.plan([str(scene)], out, recipe, parts=2)
+    with pytest.raises(errors.BadInput, match="run train --backbone first"):
+        jobs.train(out, plan=None, part=(0, 2), backbone=False, progress=quiet)
+    jobs.train(out, plan=made["plan"], part=None, backbone=True, progress=quiet)
+    for part in range(2):
+        jobs.train(out, plan=None, part=(part, 2), backbone=False, progress=quiet)
+    with pytest.raises(errors.BadInput, match="shards missing"):
+        jobs.commit(out, plan=None, progress=quiet)
+    for part in range(2):
+        jobs.encode(out, plan=None, part=(part, 2), progress=quiet)
+    jobs.commit(out, plan=None, progress=quiet)
+    assert rows_of(Path(out)) == rows_of(built)
+
+
+def test_worker_processes_give_the_rows_of_one(scene: Path, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "archive"
+    jobs.build([str(scene)], str(out), RECIPE, workers=2, progress=quiet)
+    assert [row["geohash"] for row in rows_of(out)] == [row["geohash"] for row in rows_of(built)]
+
+
+def test_whole_networks_a_region_decode_from_their_code(scene: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    out = tmp_path / "archive"
+    recipe = replace(RECIPE, codec="full")
+    jobs.build([str(scene)], str(out), recipe, workers=1, progress=quiet)
+    archive = embarchive.open_archive(out)
+    rows = archive.select(columns=["geohash", "datetime", "source", "code"])
+    assert set(archive.models()["kind"].to_pylist()) == {"full"}
+    assert all(len(code) == 16 for code in rows["code"].to_pylist())
+    s = archive.settings
+    images = archive.decode(rows.slice(0, 4))
+    assert images.shape == (4, 3, s.height, s.width)
+    assert 1000 < float(images.mean()) < 3000
+
+
+def test_a_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:
+    said = jobs.dry_run([str(scene)], str(tmp_path / "archive"), RECIPE)
+    assert said["tiles"] >= 4
+    assert said["bytes"] > 0
+    assert not (tmp_path / "archive").exists()
+
+
+BAD: dict[str, Callable[[Path], list[str]]] = {
+    "no such file": lambda folder: [str(folder / "absent.tif")],
+    "another kind of file": lambda folder: [_text(folder / "words.tif")],
+    "found none": lambda folder: [str(folder)],
+}
+
+
+@pytest.mark.parametrize("said", BAD)
+def test_bad_scenes_are_one_line_and_leave_nothing(said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    with pytest.raises(errors.EmbarchiveError) as caught:
+        jobs.build(BAD[said](folder), str(tmp_path / "A"), RECIPE, workers=1, progress=quiet)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "A").exists()
+
+
+def test_a_build_killed_at_random_moments_completes_when_run_again(
+    scene: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "archive"
+    code = (
+        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
+        f"jobs.build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}, workers=1,"
+        " progress=lambda stage, done, total: None)"
+    )
+    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
+    kills = 20 if os.environ.get("EMBARCHIVE_TORTURE") else 4
+    for _ in range(kills):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        time.sleep(float(rng.uniform(1.0, 6.0)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        if (out / "embarchive.json").exists():
+            assert embarchive.open_archive(out).generation == 1
+    jobs.build([str(scene)], str(out), RECIPE, workers=1, progress=quiet)
+    assert embarchive.open_archive(out).generation == 1
+    assert verify.verify(open_store(out))["ok"]
+
+
+def _text(path: Path) -> str:
+    path.write_text("not a raster")
+    return str(path)
