@@ -98,7 +98,8 @@ def look(archive: embarchive.Archive) -> None:
     limits = stretch_limits(chips.pixels[where], bands)
     write_png(target, to_rgb(picture, bands, limits))
     print(
-        f"pictures, originals above what 64 bytes a tile decode to: {target.relative_to(HERE.parent)}"
+        "pictures, originals above what 64 bytes a tile decode to: "
+        f"{target.relative_to(HERE.parent)}"
     )
 
 

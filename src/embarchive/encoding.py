@@ -161,7 +161,8 @@ def write_shard_record(
         values |= {"prefix": prefix, "space_id": space["space_id"], "blocks": blocks}
         values["model_ids"], values["bbox"] = list(shard.model_ids), list(shard.bbox)
         for key in ("datetime_min", "datetime_max"):
-            values[key] = values[key].isoformat() if values[key] else None
+            moment: datetime | None = getattr(shard, key)
+            values[key] = moment.isoformat() if moment else None
         written.append(values)
     return {
         "rows": len(table),

@@ -144,8 +144,9 @@ def fit_region(
         **_measure(base, settings, test_set, adapter, own, pca),
     }
     card = canonical_json(_card(row, settings, recipe))
-    row["card_sha256"], row["card_length"] = digests.sha256(card), len(card)
-    store.put_new(object_path("model-card", row["card_sha256"]), card)
+    card_sha = digests.sha256(card)
+    row["card_sha256"], row["card_length"] = card_sha, len(card)
+    store.put_new(object_path("model-card", card_sha), card)
     return row
 
 

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from embarchive.errors import BadInput
 
@@ -211,7 +211,9 @@ def _coerce(where: str, key: str, value: Any, annotation: str) -> Any:
         wanted = (int, float)
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise BadInput(f"{where}: {key} must be {annotation.split(' ')[0]}, found {value!r}")
-    return float(value) if annotation.startswith("float") else value
+    if annotation.startswith("float"):
+        return float(cast("float", value))
+    return value
 
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
