@@ -14,36 +14,41 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
-    errors progress recipe digests strictjson grid scenes tiles regions quantize rows filters
-    model train export shards parts partition manifest storage localstore objectstore store
-    commit additions verify search plan exemplars queries reader decode weights resolve archive sql
-    feeds encode engine jobs save welcome serve options terminal cli
+    errors progress strictjson digests recipe dates bandnames product sensors stac geohash
+    polygons grid placement rasters pictures folders offers scenes resample tiles regions
+    quantize rows filters model train export parts partition manifest storage localstore remote
+    objectstore httpstore store commit additions shards verify search plan exemplars queries
+    reader decode weights resolve archive sql feeds encode staging sample fitting planning
+    training encoding finishing engine jobs save welcome serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
-    errors digests strictjson recipe grid tiles regions quantize rows filters model shards parts
-    partition manifest search plan exemplars queries welcome
+    errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
+    resample tiles regions quantize rows filters model partition parts manifest shards search plan
+    exemplars queries welcome
 """.split()
-ALSO_PURE = {"grid": {"shapely", "pygeohash"}, "model": {"safetensors"}}
+ALSO_PURE = {"polygons": {"shapely"}, "model": {"safetensors"}}
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
 # The only ways in for what is heavy, foreign or dangerous.
 DOORS = {
-    "rasterio": {"scenes"},
+    "rasterio": {"placement", "rasters", "pictures"},
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
     "torch": {"train", "encode", "feeds"},
-    "sklearn": {"train", "encode"},
     "onnx": {"export"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "click": {"options", "terminal", "cli"},
 }
 # Modules that open files by name: the local store and its server, and what a user names.
-OPENERS = {"localstore", "serve", "recipe", "grid", "scenes", "decode", "save", "cli"}
+OPENERS = {
+    "localstore", "serve", "recipe", "polygons", "folders", "rasters", "pictures", "decode", "save",
+    "cli",
+}  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 # Tests of more than one module.
-WHOLE = {"house", "docs", "first_light", "crash", "benchmarks"}
+WHOLE = {"house", "quality", "docs", "first_light", "crash", "benchmarks"}
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 

@@ -25,7 +25,7 @@ def archive(root, monkeypatch):
     monkeypatch.setattr(
         weights.model,
         "load_weights",
-        lambda data, architecture, kind: {kind: np.float32(len(data))},
+        lambda data, architecture, kind: {kind: np.float32(len(data)), "code_scale": np.ones(1)},
     )
     return embarchive.open_archive(root)
 
@@ -38,7 +38,8 @@ def only_model(archive, **changes):
 
 def test_a_whole_network_is_its_own_backbone(archive):
     decoder = archive.weights.decoder(only_model(archive, kind="full"))
-    assert decoder.backbone == {"full": 18} and decoder.adapter is None
+    assert decoder.backbone["full"] == 18 and decoder.adapter is None
+    assert decoder.code_scale == 1
     assert decoder.scale == archive.space().scale
 
 
@@ -48,7 +49,8 @@ def test_an_adapter_stands_on_its_backbone(archive):
         archive, kind="adapter", backbone=space.encoder, backbone_length=space.encoder_length
     )
     decoder = archive.weights.decoder(name)
-    assert decoder.backbone == {"backbone": 7} and decoder.adapter == {"adapter": 18}
+    assert decoder.backbone["backbone"] == 7 and decoder.adapter["adapter"] == 18
+    assert decoder.code_scale is None
 
 
 def test_a_model_is_fetched_once(archive):

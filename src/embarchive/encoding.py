@@ -122,6 +122,7 @@ def _fresh(chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]) -> NDA
 
 
 def agree(key: Key, held: bytes, new: bytes) -> None:
+    """Raise Conflict, naming both digests, when a stored tile has other input pixels."""
     if held != new:
         name, when, source = key
         raise Conflict(

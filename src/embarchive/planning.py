@@ -18,6 +18,7 @@ from embarchive.storage import Store
 
 
 def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
+    """What a build of these scenes will do; an append uses the archive's settings. Raises BadInput."""
     head = find_head(store)
     if head is not None:
         recipe = replace(recipe, bands=head.generation.settings.bands)
@@ -84,5 +85,6 @@ def plan_cells(job: JobPlan) -> list[Names]:
 
 
 def shard_names(job: JobPlan) -> list[str]:
+    """The shard prefixes that the plan's cells fall into, sorted."""
     names = np.unique(np.concatenate(plan_cells(job)))
     return [str(name) for name in np.unique(names.astype(f"U{job.settings.shard_prefix}"))]

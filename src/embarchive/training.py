@@ -154,6 +154,7 @@ def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
 
 
 def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, Any]]:
+    """Models that the archive has in a space, by region."""
     if job.parent == 0:
         return {}
     table = open_archive(out).models().to_pylist()
@@ -161,6 +162,7 @@ def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, An
 
 
 def load_base(store: Store, record: Mapping[str, Any]) -> Base:
+    """The shared networks of a record, with their weights."""
     space = Space(**record["space"])
     arch = model.Architecture.from_json(space.decoder)
     simhash = quantize.SimHash.from_json(space.simhash) if space.simhash else None
@@ -181,6 +183,7 @@ def load_base(store: Store, record: Mapping[str, Any]) -> Base:
 def load_model(
     store: Store, arch: model.Architecture, kind: str, sha256: str, length: int
 ) -> model.Weights:
+    """Weights of one model, hash and shapes checked."""
     path = object_path("model", sha256)
     data = VerifiedObject(store, path, sha256, length).whole()
     return model.load_weights(data, arch, kind)
