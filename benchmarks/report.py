@@ -38,7 +38,9 @@ def _commit() -> str:
     """The commit, with a + when the checkout differs from it."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git("status", "--porcelain", "--", "src", "benchmarks/*.py") else "")
+        return head + (
+            "+" if _git("status", "--porcelain", "--", ":/src", ":/benchmarks/*.py") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -61,7 +61,7 @@ def test_a_model_is_fetched_once(archive):
 
 
 def test_the_encoder_is_that_of_the_space(archive):
-    assert archive.weights.encoder(archive.space())[1] == {"encoder": 7}
+    assert archive.weights.encoder(archive.space())[1]["encoder"] == 7
 
 
 def test_a_model_or_space_that_the_manifest_lacks_is_damage(archive):

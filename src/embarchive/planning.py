@@ -18,7 +18,7 @@ from embarchive.storage import Store
 
 
 def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
-    """What a build of these scenes will do; an append uses the archive's settings. Raises BadInput."""
+    """What a build of these scenes will do; an append uses the archive's own settings."""
     head = find_head(store)
     if head is not None:
         recipe = replace(recipe, bands=head.generation.settings.bands)
