@@ -75,6 +75,8 @@ def look(archive: embarchive.Archive) -> None:
     """Search by example, decode the hits, and write originals beside what was decoded."""
     rows = archive.select(columns=["geohash", "valid_fraction"])
     query = rows["geohash"][len(rows) // 3].as_py()
+    # Opened again, so that nothing is in memory and the bytes are those of a first search.
+    archive = embarchive.open_archive(archive.root)
     began = time.perf_counter()
     hits = archive.search(like=[query], k=PICTURES - 1)
     facts = {key.decode(): value.decode() for key, value in hits.schema.metadata.items()}
