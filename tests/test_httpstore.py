@@ -1,6 +1,8 @@
 import os
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import faults
 import pytest
@@ -94,6 +96,19 @@ def test_one_connection_serves_many_requests_and_an_idle_one_may_be_gone(server,
     server.break_("GET", "models/", "reset", times=1)
     assert http.get(MODEL) == BIG
     assert http.requests == 6  # the second connection is no second attempt
+
+
+def test_a_server_that_closes_after_each_answer_is_read(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / MODEL).write_bytes(BIG * 4)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = open_store(f"http://127.0.0.1:{server.server_port}", env={}, deadline=5)
+        assert store.get(MODEL) == BIG * 4
+        with pytest.raises(StoreUnreachable, match="without range requests"):
+            store.get_ranges(MODEL, [(5, 9)])
+        server.shutdown()
 
 
 def test_many_threads_share_a_store(http):

@@ -134,11 +134,16 @@ def _fault(error: Exception, otherwise: str) -> Fault:
 
 
 class _Raw(io.RawIOBase):
-    """The receiving side of a socket, every read of which ends at the same moment."""
+    """The receiving side of a socket, every read of which ends at the same moment. A socket
+    whose connection is closed stays open until `held`, a file of it, is closed too."""
 
-    def __init__(self, sock: socket.socket, until: float) -> None:
+    def __init__(self, sock: socket.socket, held: Any, until: float) -> None:
         super().__init__()
-        self._sock, self._until = sock, until
+        self._sock, self._held, self._until = sock, held, until
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()
 
     def readable(self) -> bool:
         return True
@@ -235,6 +240,5 @@ class _Line:
 
 def _timed(sock: socket.socket, until: float, **more: Any) -> http.client.HTTPResponse:
     answer = http.client.HTTPResponse(sock, **more)
-    answer.fp.close()
-    answer.fp = io.BufferedReader(_Raw(sock, until), 1 << 16)
+    answer.fp = io.BufferedReader(_Raw(sock, answer.fp, until), 1 << 16)
     return answer
