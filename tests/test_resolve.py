@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from archives import SCALE, make_archive, make_cells
+from rasterfiles import PLACE, write
+from rasterio import Affine
 
 import embarchive
-from embarchive import resolve
+from embarchive import grid, resolve, scenes
 from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
 from embarchive.plan import ReadPlan
@@ -56,3 +58,24 @@ def test_only_places_can_be_decoded_by_name(archive):
     assert len(resolve.places(archive, [])) == 0
     with pytest.raises(BadInput, match="expected geohashes or points"):
         resolve.places(archive, [np.zeros(64)])
+
+
+def test_an_image_on_the_ground_is_the_tile_around_its_middle(tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 9000, (1, 100, 100)).astype(np.uint16)
+    whole = write(tmp_path / "whole.tif", pixels)
+    crop = write(
+        tmp_path / "crop.tif", pixels[:, 40:60, 30:70], transform=PLACE @ Affine.translation(30, 40)
+    )
+    chips = grid.ChipGrid(12, 20.0, 32, 32)
+    found, part = (
+        resolve._middle(scenes.image_scene(path, ("band1",)), chips) for path in (whole, crop)
+    )
+    assert found.shape == part.shape == (1, 32, 32) and found.dtype == np.float32
+    assert part[0, 12:20, 8:24] == pytest.approx(found[0, 12:20, 8:24], rel=1e-3)
+    assert part[0, 0:11].std() > 500  # mirrored, not filled with one value
+
+
+def test_an_image_without_data_in_its_middle_is_refused(tmp_path):
+    empty = write(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint16), nodata=0)
+    with pytest.raises(BadInput, match="expected data in its middle"):
+        resolve._middle(scenes.image_scene(empty, ("band1",)), grid.ChipGrid(12, 10.0, 16, 16))

@@ -9,7 +9,14 @@ from rasterio import Affine
 
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
-from embarchive.scenes import find_scenes, open_scene, read_image, scene_from_json, scene_to_json
+from embarchive.scenes import (
+    find_scenes,
+    image_scene,
+    open_scene,
+    read_image,
+    scene_from_json,
+    scene_to_json,
+)
 
 
 def find(*paths, **recipe):
@@ -155,11 +162,24 @@ def test_a_scene_survives_a_plan_and_opens_again(tmp_path):
 def test_an_image_is_read_in_recipe_units_by_name_or_in_order(tmp_path):
     stored = np.stack([np.full((20, 20), v, np.uint16) for v in (100, 200)])
     named = write(tmp_path / "a.tif", stored, names=["B03", "B04"])
-    assert read_image(named, ("B04",), 8, 8)[0, 0, 0] == 200
-    plain = write(tmp_path / "b.tif", stored, None, None)
-    assert read_image(plain, ("red", "nir"), 8, 8).shape == (2, 8, 8)
+    assert read_image(image_scene(named, ("B04",)), 8, 8)[0, 0, 0] == 200
+    plain = image_scene(write(tmp_path / "b.tif", stored, None, None), ("red", "nir"))
+    assert read_image(plain, 8, 8).shape == (2, 8, 8) and plain.bounds == ()
     with pytest.raises(BadInput, match="expected band red"):
-        read_image(plain, ("red",), 8, 8)
+        image_scene(tmp_path / "b.tif", ("red",))
+
+
+def test_an_image_in_other_units_than_the_archive_is_refused(tmp_path):
+    stored = np.full((1, 20, 20), 2000, np.uint16)
+    with pytest.raises(BadInput, match=r"expected reflectance values .* found stored ones"):
+        image_scene(write(tmp_path / "a.tif", stored, names=["B04"]), ("B04",), "reflectance")
+    scaled = write(tmp_path / "b.tif", stored, names=["B04"], scales=[0.5], offsets=[-1.0])
+    found = image_scene(scaled, ("B04",), "reflectance")
+    assert read_image(found, 8, 8)[0, 0, 0] == 999
+    with pytest.raises(BadInput, match="expected stored values"):
+        image_scene(scaled, ("B04",), "stored")
+    real = write(tmp_path / "c.tif", stored.astype(np.float32), names=["B04"])
+    assert image_scene(real, ("B04",), "reflectance").bands[0].scale == 1
 
 
 REAL = [

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embarchive import grid, manifest, model
+from embarchive import grid, manifest, model, tiles
 from embarchive.errors import BadInput
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
@@ -23,6 +23,7 @@ from embarchive.rows import ORDER, date_keys, embeddings
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
+    from embarchive.product import Scene
 
 DECODES = (*ORDER, "model_id", "valid_fraction", "embedding", "code")
 
@@ -85,15 +86,45 @@ def again(archive: Archive, rows: pa.Table) -> pa.Table:
 
 
 def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray[np.float32]:
-    """The embedding float32 (D,) of an image file, resampled to the archive's chip."""
+    """The embedding float32 (D,) of an image file: of the tile around its middle where it has
+    a place on the ground, else of the whole picture averaged to a tile. Raises BadInput."""
     s = archive.settings
     try:
         from embarchive import scenes
     except ImportError:
         raise BadInput("like: an image needs rasterio, install embarchive[encode]") from None
-    pixels = scenes.read_image(path, s.bands, s.height, s.width)
+    scene = scenes.image_scene(path, s.bands, s.units)
+    if scene.bounds:
+        pixels = _middle(scene, grid.ChipGrid(12, s.gsd, s.height, s.width))
+    else:
+        pixels = scenes.read_image(scene, s.height, s.width)
     architecture, weights = archive.weights.encoder(space)
     return np.asarray(model.encode_batch(architecture, weights, pixels[None])[0], dtype=np.float32)
+
+
+def _middle(scene: Scene, chips: grid.ChipGrid) -> NDArray[np.float32]:
+    """The chip float32 (bands, H, W) around the middle of a scene, sampled as in a build; what
+    the scene does not reach is its mirror image."""
+    from embarchive import scenes
+
+    with scenes.open_scene(scene) as reader:
+        raster = reader.rasters[0]
+        height, width = raster.shape
+        lon, lat = raster.placement.lonlat(np.array([width / 2]), np.array([height / 2]))
+        name = grid.encode((lon + 180) % 360 - 180, lat, chips.precision)
+        found = list(tiles.cut(reader, name, chips, 0, 0))
+    if not found:
+        raise BadInput(f"{scene.bands[0].path}: expected data in its middle, found none")
+    (top, bottom), (left, right) = (_span(found[0].valid[0].mean(axis=axis)) for axis in (1, 0))
+    whole = found[0].pixels[0]
+    beyond = ((0, 0), (top, whole.shape[1] - bottom), (left, whole.shape[2] - right))
+    return np.pad(whole[:, top:bottom, left:right], beyond, mode="symmetric")
+
+
+def _span(shares: NDArray[np.floating]) -> tuple[int, int]:
+    """First and end of the rows or columns that are mostly data."""
+    filled = np.flatnonzero(shares >= shares.max() / 2)
+    return int(filled[0]), int(filled[-1]) + 1
 
 
 def _rows_of_places(

@@ -42,6 +42,7 @@ __all__ = [
     "Scene",
     "SceneReader",
     "find_scenes",
+    "image_scene",
     "open_scene",
     "read_image",
     "scene_from_json",
@@ -92,23 +93,36 @@ def open_scene(scene: Scene) -> Iterator[SceneReader]:
         yield SceneReader(scene, tuple(found))
 
 
-def read_image(
-    path: str | Path, bands: Sequence[str], height: int, width: int, recipe: Recipe | None = None
-) -> NDArray[np.float32]:
-    """Any raster, on the ground or not, as float32 (bands, height, width) in recipe units.
+def image_scene(path: str | Path, bands: Sequence[str], units: str = "stored") -> Scene:
+    """Any raster as a scene of these bands; without bounds when it has no place on the ground.
 
-    The whole picture is averaged to the chip. Bands are found by name; of a file without names
-    there must be as many. Raises BadInput.
+    Bands are found by name; of a file without names there must be as many. units: of the
+    archive. Integers need a scale where those are not stored ones; real numbers of a file
+    without a scale are taken as they are. Raises BadInput.
     """
-    recipe = replace(recipe or Recipe(), bands=tuple(bands), dates=())
+    recipe = Recipe(bands=tuple(bands))
     header = rasters.read_header(path)
     product = folders.product_of_file(Path(path))
     offered = offers.offered(product.layers[0], header, recipe)
     chosen = offers.choose(product, offered, recipe)
     day = date_of_tags(header.tags) or date_of_path(Path(path))
-    return read_averaged(
-        path, [offers.band_of(product, one, recipe, day)[0] for one in chosen], height, width
-    )
+    found = [offers.band_of(product, one, recipe, day) for one in chosen]
+    real = np.dtype(header.dtype).kind == "f"
+    for band, unit in found:
+        if (unit == "stored") != (units == "stored") and not (real and unit == "stored"):
+            raise BadInput(
+                f"{path}: expected {units} values as in the archive, found {unit} ones of type "
+                f"{header.dtype} in band {band.name}"
+            )
+    plain = tuple(band for band, _ in found)
+    place = () if header.trouble else header.bounds
+    return Scene(product.source, None, plain, None, header.gsd, place, units, "", "")
+
+
+def read_image(scene: Scene, height: int, width: int) -> NDArray[np.float32]:
+    """A whole picture averaged to float32 (bands, height, width) in recipe units. Raises
+    BadInput."""
+    return read_averaged(scene.bands[0].path, scene.bands, height, width)
 
 
 def _scenes_of(
