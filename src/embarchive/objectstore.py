@@ -204,7 +204,11 @@ def _in_our_words() -> Iterator[None]:
     conditional writes stay what they are."""
     try:
         yield
-    except (FileNotFoundError, AlreadyExistsError, PreconditionError):
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except FileNotFoundError as error:
+        if "<Code>NoSuchBucket</Code>" in str(error):
+            raise Fault("no such bucket", 404) from None
         raise
     except NotSupportedError:
         raise Fault(NO_RANGES, 501) from None

@@ -158,5 +158,5 @@ def plain_url(url: str) -> tuple[str, SplitResult]:
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise BadInput(f"{root}: expected a URL without user, password, query or fragment")
     if not parts.hostname:
-        raise BadInput(f"{root}: expected a host or bucket after {parts.scheme}://")
+        raise BadInput(f"{parts.scheme}://: expected a host or bucket after it, found none")
     return root, parts
