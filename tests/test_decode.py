@@ -156,6 +156,7 @@ def test_a_geotiff_of_tiles_lies_on_their_cells(tmp_path):
         with rasterio.open(path) as raster:
             x, y = raster.xy(3, 5)
             assert raster.crs.to_epsg() == 4326 and raster.descriptions == ("lon", "lat")
+            assert np.isnan(raster.nodata)
             assert np.allclose(raster.read()[:, 3, 5], (x, y), atol=abs(raster.transform.a))
 
 

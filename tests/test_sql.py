@@ -51,6 +51,11 @@ def test_sql_over_verified_bytes_gives_the_hits_of_search(archive, con, asked):
     assert same(archive.search(**asked), con.sql(text).to_arrow_table())
 
 
+def test_times_are_fetched_as_python_values(con):
+    (when,) = con.execute("SELECT max(datetime) FROM tiles").fetchall()[0]
+    assert when.utcoffset().total_seconds() == 0
+
+
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_plain_client_gives_the_hits_of_search(archive, asked):
     with duckdb.connect() as con:

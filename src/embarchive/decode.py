@@ -214,7 +214,7 @@ def write_geotiff(
         image, transform = crop(images[0], chips, geohashes[0])
     else:
         image, transform = mosaic(images, geohashes, chips)
-    scenes.write_geotiff(path, image, transform, "EPSG:4326", list(band_names))
+    scenes.write_geotiff(path, image, transform, "EPSG:4326", list(band_names), nodata=np.nan)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
