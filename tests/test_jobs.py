@@ -160,6 +160,29 @@ def test_a_dry_run_writes_nothing(scene: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "archive").exists()
 
 
+def test_a_dry_run_is_near_what_the_build_gives(scene: Path, built: Path, tmp_path: Path) -> None:
+    said = jobs.dry_run([str(scene)], str(tmp_path / "archive"), RECIPE)
+    info = embarchive.open_archive(built).info()
+    assert 0.5 < said["tiles"] / info["tiles"] < 2
+    assert 0.5 < said["bytes"] / info["bytes"]["total"] < 2
+
+
+def test_scenes_without_data_leave_no_plan(tmp_path: Path) -> None:
+    empty = write_scene(tmp_path / "field_20230601.tif", 1)
+    with rasterio.open(empty, "r+") as out:
+        out.write(np.zeros((3, SIDE, SIDE), np.uint16))
+    with pytest.raises(errors.BadInput, match="expected tiles that are data"):
+        jobs.build([str(empty)], str(tmp_path / "A"), RECIPE, workers=1, progress=quiet)
+    assert not [path for path in (tmp_path / "A").rglob("*") if path.is_file()]
+
+
+def test_too_many_bands_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    stack = write_scene(tmp_path / "stack.tif", 1, bands=65)
+    with pytest.raises(errors.BadInput, match="at most 64 bands, found 65"):
+        jobs.plan([str(stack)], str(tmp_path / "A"), RECIPE, parts=1)
+    assert not (tmp_path / "A").exists()
+
+
 BAD: dict[str, Callable[[Path], list[str]]] = {
     "no such file": lambda folder: [str(folder / "absent.tif")],
     "another kind of file": lambda folder: [_text(folder / "words.tif")],

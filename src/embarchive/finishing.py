@@ -38,6 +38,7 @@ def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:
         raise BadInput(f"commit: expected every part encoded, found {missing} shards missing")
     done = {name: record for name, record in records.items() if record is not None}
     if not any(record["rows"] or record["held"] for record in done.values()):
+        staging.clear()
         raise BadInput("build: expected tiles that are data, found none in any scene")
     head = add_to_archive(store, partial(_addition, out, store, staging, job, base, done))
     staging.clear()

@@ -6,6 +6,7 @@ first and its record last. Only `commit` touches the pointer. A killed step is r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import engine, regions, tiles
+from embarchive import engine, model, regions, tiles
 from embarchive.encoding import encode_step as encode
+from embarchive.errors import BadInput
 from embarchive.finishing import commit
 from embarchive.planning import decide, plan_cells
 from embarchive.progress import Report
-from embarchive.recipe import Recipe
-from embarchive.sample import cut_scene, scene_cells
-from embarchive.scenes import scene_from_json
-from embarchive.staging import write_plan
+from embarchive.recipe import Recipe, Settings
+from embarchive.sample import Names, cut_scene, scene_cells
+from embarchive.scenes import Scene, scene_from_json
+from embarchive.staging import Staging, write_plan
 from embarchive.store import open_store
 from embarchive.training import train
 
@@ -36,7 +38,11 @@ def build(
     """Plan, train, encode and commit; the `build` document of the command line."""
     began = time.monotonic()
     made = plan(scenes, out, recipe, parts=1)
-    train(out, plan=made["plan"], part=None, backbone=False, progress=progress)
+    try:
+        train(out, plan=made["plan"], part=None, backbone=False, progress=progress)
+    except BadInput:
+        Staging(open_store(out), made["plan"]).clear_if_idle()
+        raise
     task = partial(_encode_part, out, made["plan"])
     parts = max(-(-int(made["tiles"]) // PART_TILES), 2 * workers if workers > 1 else 1)
     for done, _ in enumerate(engine.run(task, parts, workers) if workers > 1 else ()):
@@ -52,32 +58,58 @@ def build(
 def dry_run(scenes: Sequence[str], out: str, recipe: Recipe) -> dict[str, Any]:
     """Tiles, bytes and seconds that a build is expected to take; writes nothing.
 
-    Tiles are counted from the scenes' outlines; the time from cutting a few of them.
+    The share of cells that are kept, and the time, come from cutting a few of them; bytes are
+    those of shards and weights.
     """
     job = decide(open_store(out), scenes, recipe)
     found = [scene_from_json(values) for values in job.scenes]
     cells = [scene_cells(scene, job.settings) for scene in found]
-    total = sum(len(some) for some in cells)
-    began, cut = time.monotonic(), 0
-    for scene, some in zip(found[:1], cells[:1], strict=True):
-        middle = tiles.groups(some)[len(tiles.groups(some)) // 2]
-        cut += len(middle[:128])
-        list(cut_scene(scene, middle[:128], job.settings))
-    a_tile = (time.monotonic() - began) / max(cut, 1)
-    training = 0.02 * recipe.steps if job.parent == 0 else 0.0
     s = job.settings
+    kept, a_cell = _try(found, cells, s)
+    touched = sum(len(some) for some in cells)
+    total = round(touched * kept)
+    places = np.unique(np.concatenate(cells))
+    areas = len(np.unique(regions.region_of(places, s)))
+    arch = model.choose_architecture(len(s.bands), s.height, s.width, s.dim)
+    size = {kind: _numbers(arch, kind) for kind in ("encoder", "backbone", "adapter")}
+    weights = 2 * (size["encoder"] + size["backbone"] + areas * size["adapter"])
+    steps = recipe.steps + areas * recipe.adapter_steps if job.parent == 0 else 0
+    a_step = 0.004 + 8e-7 * s.height * s.width * len(s.bands) * recipe.batch / 24
     return {
         "scenes": len(found),
         "tiles": total,
-        "places": len(np.unique(np.concatenate(cells))),
-        "regions": len(np.unique(regions.region_of(np.concatenate(cells), s))),
-        "bytes": total * (s.dim + s.bits // 8 + 20),
-        "seconds": round(total * (2 * a_tile + 0.004) + training, 1),
+        "places": round(len(places) * kept),
+        "regions": areas,
+        "bytes": total * (s.dim + s.bits // 8) + 30_000 + (weights if job.parent == 0 else 0),
+        "seconds": round(3 + touched * 1.5 * a_cell + total * 0.002 + steps * a_step, 1),
         "precision": s.precision,
         "gsd": s.gsd,
         "chip": [s.height, s.width],
         "bands": list(s.bands),
     }
+
+
+def _try(
+    scenes: Sequence[Scene], cells: Sequence[Names], settings: Settings
+) -> tuple[float, float]:
+    """The share of cells that are kept, from short runs all over a few scenes, and seconds a
+    cell: of those runs, or of a long one as a build cuts it, whichever is less."""
+    tried, kept, began = 0, 0, time.monotonic()
+    for at in np.unique(np.linspace(0, len(scenes) - 1, 4).round()).astype(int):
+        runs = tiles.groups(cells[at], 16)
+        for one in np.unique(np.linspace(0, len(runs) - 1, 8).round()).astype(int):
+            tried += len(runs[one])
+            kept += sum(len(chips) for chips in cut_scene(scenes[at], runs[one], settings))
+    between, middle = time.monotonic(), len(cells) // 2
+    runs = tiles.groups(cells[middle])
+    long = runs[len(runs) // 2]
+    list(cut_scene(scenes[middle], long, settings))
+    spent = (between - began) / max(tried, 1), (time.monotonic() - between) / len(long)
+    return kept / max(tried, 1), min(spent)
+
+
+def _numbers(arch: model.Architecture, kind: str) -> int:
+    return sum(math.prod(shape) for shape in arch.shapes(kind).values())
 
 
 def plan(scenes: Sequence[str], out: str, recipe: Recipe, *, parts: int) -> dict[str, Any]:

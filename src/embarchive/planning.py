@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from embarchive import fitting, grid, regions, tiles
+from embarchive import fitting, grid, model, regions, tiles
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe, Settings
@@ -51,6 +51,11 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         np.concatenate([tiles.cells_of(scene.bounds, chips.precision) for scene in scenes])
     )
     bands = tuple(band.name for band in scenes[0].bands)
+    if len(bands) > model.MAX_BANDS:
+        raise BadInput(
+            f"scene {scenes[0].source}: expected at most {model.MAX_BANDS} bands, found "
+            f"{len(bands)}; say which bands to keep, or the dates of a stack of dates"
+        )
     mapping = (
         regions.read_regions(recipe.region_file, chips.precision) if recipe.region_file else {}
     )

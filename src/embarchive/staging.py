@@ -69,6 +69,11 @@ class Staging:
             return None
         return dict(parse_strict_json(data, path, MAX_RECORD))
 
+    def clear_if_idle(self) -> None:
+        """Remove the plan when no step of it has left a record."""
+        if len(self.store.list(f"staging/{self.plan_id}")) == 1:
+            self.clear()
+
     def clear(self) -> None:
         """Remove every record of the plan, the plan itself last."""
         plan = f"staging/{self.plan_id}/plan.json"
