@@ -7,10 +7,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test lint bench torture clean
+.PHONY: help demo packaged-demo test lint bench torture clean
 
 help:
 	@echo "make demo     build an archive from real imagery, search it, decode it"
+	@echo "make packaged-demo  rebuild the small archive inside the package, for serve --demo"
 	@echo "make test     lint, then the tests"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the benchmarks, and the tables in README.md made from them"
@@ -40,6 +41,9 @@ help:
 
 demo: .venv/ready .venv/imagery
 	@$(BIN)/python demo/demo.py
+
+packaged-demo: .venv/ready .venv/imagery
+	@$(BIN)/python demo/package.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

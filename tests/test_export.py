@@ -32,7 +32,7 @@ def test_onnxruntime_decodes_as_numpy_does(arch, n):
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=str)
 def test_the_neutral_adapter_is_none(arch):
     backbone, z = random_weights(arch, "backbone"), random_vectors(arch, 2)
-    neutral = export.neutral_adapter(arch)
+    neutral = model.neutral_adapter(arch)
     assert {name: value.shape for name, value in neutral.items()} == arch.shapes("adapter")
     expected = model.decode_batch(arch, backbone, None, z)
     assert np.array_equal(model.decode_batch(arch, backbone, neutral, z), expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from networks import SMALL, edges, textures
 
-from embarchive import model
+from embarchive import baselines, model, tensors
 from embarchive.errors import BadInput
 from embarchive.model import Architecture
 from embarchive.recipe import Recipe
@@ -52,7 +52,7 @@ def test_a_seed_gives_the_same_weights_and_another_seed_gives_others():
     def fitted(seed):
         recipe = Recipe(steps=5, batch=8, seed=seed)
         found = train.fit(SMALL, chips, recipe, lambda done, total: None)
-        return model.dump_weights(found.decoder, "float32", {})
+        return tensors.dump_weights(found.decoder, "float32", {})
 
     torch.manual_seed(1)
     first = fitted(0)
@@ -64,8 +64,8 @@ def test_a_seed_gives_the_same_weights_and_another_seed_gives_others():
 def test_held_out_error_is_below_the_tile_mean_and_not_above_pca():
     chips, held, _, fitted = known()
     found = held_out_error(fitted, held)
-    assert found < 0.7 * train.tile_mean_error(held)
-    assert found <= train.pca_error(chips, held, SMALL.dim)
+    assert found < 0.7 * baselines.tile_mean_error(held)
+    assert found <= baselines.fit_pca(chips, SMALL.dim).error(held)
 
 
 def test_training_learns_what_no_linear_map_can():
@@ -77,7 +77,7 @@ def test_training_learns_what_no_linear_map_can():
     )
     found = held_out_error(fitted, held, arch)
     assert found < 0.8 * held_out_error(start, held, arch)
-    assert found < 0.9 * train.pca_error(chips, held, arch.dim)
+    assert found < 0.9 * baselines.fit_pca(chips, arch.dim).error(held)
 
 
 def test_nearest_tiles_share_a_texture_that_means_and_spreads_do_not_tell():
@@ -103,21 +103,11 @@ def test_an_adapter_helps_a_region_and_refit_helps_it_more_than_nothing():
 
 
 def test_no_adapter_steps_give_the_adapter_that_changes_nothing():
-    export = pytest.importorskip("embarchive.export")
     chips, _, _, fitted = known()
     z = model.encode_batch(SMALL, fitted.encoder, chips[:9])
     found = train.fit_adapter(SMALL, fitted.decoder, z, chips[:9], Recipe(adapter_steps=0))
-    neutral = export.neutral_adapter(SMALL)
+    neutral = model.neutral_adapter(SMALL)
     assert all(np.array_equal(found[name], value) for name, value in neutral.items())
-
-
-def test_pca_error_is_that_of_scikit_learn():
-    decomposition = pytest.importorskip("sklearn.decomposition")
-    chips, held = known()[:2]
-    a, b = chips.reshape(len(chips), -1), held.reshape(len(held), -1)
-    oracle = decomposition.PCA(10, svd_solver="full").fit(a)
-    expected = np.mean((oracle.inverse_transform(oracle.transform(b)) - b) ** 2)
-    assert train.pca_error(chips, held, 10) == pytest.approx(expected, rel=1e-3)
 
 
 def test_too_few_tiles_are_refused():

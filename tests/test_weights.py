@@ -23,9 +23,9 @@ def archive(root, monkeypatch):
     """Weights whose only number is the length of their bytes."""
     monkeypatch.setattr(weights.model.Architecture, "from_json", lambda values: "architecture")
     monkeypatch.setattr(
-        weights.model,
+        weights.tensors,
         "load_weights",
-        lambda data, architecture, kind: {kind: np.float32(len(data)), "code_scale": np.ones(1)},
+        lambda data, architecture, kind: {kind: np.float32(len(data)), "encoder.step": np.ones(1)},
     )
     return embarchive.open_archive(root)
 

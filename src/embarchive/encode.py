@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from embarchive import model, train
+from embarchive import model, tensors, train
 from embarchive.model import Architecture, Array, Weights
 from embarchive.quantize import Int8, SimHash
 from embarchive.rows import make_rows
@@ -93,7 +93,7 @@ def embed(arch: Architecture, weights: Weights, pixels: Array) -> Array:
         x = (pixels[start : start + BATCH] - weights["mean"][:, None, None]) / weights["std"][
             :, None, None
         ]
-        style = train.style_numbers(weights, x)
+        style = model.style_numbers(weights, x)
         with torch.no_grad():
             mu = train.encode(arch, fixed, torch.tensor(x), torch.tensor(style))
         found.append(mu.numpy())
@@ -116,8 +116,8 @@ def picture(arch: Architecture, backbone: Weights, adapter: Weights | None, z: A
 
 def own_code(arch: Architecture, own: Weights, pixels: Array) -> tuple[NDArray[np.int8], Array]:
     """The int8 vectors (n, dim) of a region's own VAE, and what it decodes them to."""
-    quantiser = Int8(float(own["code_scale"][0]))
-    code = quantiser.encode(embed(arch, model.part(own, "encoder."), pixels))
+    quantiser = Int8(float(own["encoder.step"][0]))
+    code = quantiser.encode(embed(arch, tensors.part(own, "encoder."), pixels))
     return code, picture(arch, own, None, quantiser.decode(code))
 
 

@@ -1,7 +1,7 @@
 """A decoder as an ONNX model, built node by node from its weights.
 
-One model serves every region: the backbone is inside, the adapter comes as inputs, and
-`neutral_adapter` gives the inputs that leave the backbone as it is.
+One model serves every region: the backbone is inside, the adapter comes as inputs;
+`model.neutral_adapter` gives the inputs that leave the backbone as it is.
 """
 
 from __future__ import annotations
@@ -50,13 +50,6 @@ def backbone_onnx(arch: Architecture, backbone: Weights) -> bytes:
     helper.set_model_props(found, {"format": "embarchive", "version": VERSION})
     onnx.checker.check_model(found, full_check=True)
     return bytes(found.SerializeToString(deterministic=True))
-
-
-def neutral_adapter(arch: Architecture) -> dict[str, Array]:
-    """The adapter that changes nothing: scales of one, shifts of zero, float32."""
-    ones = ("z_scale", "gain")
-    shapes = arch.shapes("adapter").items()
-    return {name: np.full(shape, float(name in ones), np.float32) for name, shape in shapes}
 
 
 class _Graph:
@@ -115,18 +108,15 @@ class _Graph:
 def _decoder(graph: _Graph, arch: Architecture) -> None:
     """The nodes of `model.decode_batch`, line by line."""
     k, bands = arch.channels, (arch.bands, 1, 1)
-    z = graph.affine("embedding", "z_scale", "z_shift")
+    z = graph.affine(_foretold(graph, arch), "z_scale", "z_shift")
     f = graph.reshape(graph.linear(z, "dense"), 0, arch.basis, *arch.grid)
     image = graph.up(graph.mix(f, "patch"), arch.stride)
     g = graph.up(graph.mix(f, "up"), 2)
     m = graph.add("Add", [graph.linear(z, "film"), "film"])
     m = graph.reshape(m, 0, 2 * arch.blocks * k, 1, 1)
     parts = [f"film_{i}_{what}" for i in range(arch.blocks) for what in ("scale", "shift")]
-    graph.constants["film_sizes"] = np.full(len(parts), k, dtype=np.int64)
     graph.constants["one"] = np.ones((), dtype=np.float32)
-    graph.nodes.append(
-        helper.make_node("Split", [m, "film_sizes"], parts, name="film_parts", axis=1)
-    )
+    _split(graph, m, dict.fromkeys(parts, k))
     for i in range(arch.blocks):
         t = graph.leaky(graph.conv(g, f"block{i}.a"))
         scale = graph.add("Add", [parts[2 * i], "one"])
@@ -136,6 +126,27 @@ def _decoder(graph: _Graph, arch: Architecture) -> None:
     image = graph.add("Add", [image, graph.up(detail, arch.stride // 2)])
     image = graph.affine(image, graph.reshape("gain", *bands), graph.reshape("bias", *bands))
     graph.affine(image, graph.weight("std", bands), graph.weight("mean", bands), "image")
+
+
+def _foretold(graph: _Graph, arch: Architecture) -> str:
+    """The embedding with what style foretells added to its detail, see `model.prior`."""
+    rest = arch.dim - arch.style
+    _split(graph, "embedding", {"style": arch.style, "detail": rest})
+    units = graph.leaky(graph.linear("style", "units"))
+    both = graph.linear(graph.add("Concat", ["style", units], axis=1), "prior")
+    _split(graph, both, {"prior_mean": rest, "log_scale": 1})
+    limit = np.float32(model.LOG_SCALE_LIMIT)
+    graph.constants["log_low"], graph.constants["log_high"] = np.array(-limit), np.array(limit)
+    scale = graph.add("Exp", [graph.add("Clip", ["log_scale", "log_low", "log_high"])])
+    detail = graph.affine("detail", scale, "prior_mean")
+    return graph.add("Concat", ["style", detail], axis=1)
+
+
+def _split(graph: _Graph, x: str, sizes: Mapping[str, int]) -> None:
+    """Parts of the second axis, by name."""
+    name = f"sizes_{len(graph.nodes)}"
+    graph.constants[name] = np.array(list(sizes.values()), dtype=np.int64)
+    graph.nodes.append(helper.make_node("Split", [x, name], list(sizes), name, axis=1))
 
 
 def _value(name: str, shape: Sequence[str | int]) -> onnx.ValueInfoProto:

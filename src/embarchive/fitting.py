@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, export, model, quantize, regions, train
+from embarchive import digests, encode, export, model, quantize, regions, tensors, train
+from embarchive.baselines import Pca, tile_mean_error
+from embarchive.components import Fitted
 from embarchive.errors import BadInput
 from embarchive.manifest import Space, object_path
 from embarchive.model import Architecture, Array
@@ -24,8 +26,8 @@ from embarchive.sample import Names, Sample
 from embarchive.storage import Store
 from embarchive.strictjson import canonical_json
 
-# Rows of held-out tiles that a region is measured on, and of training tiles that PCA sees.
-MOST_TEST, MOST_PCA = 1024, 4096
+# Rows of held-out tiles that a region is measured on.
+MOST_TEST = 1024
 Mask = NDArray[np.bool_]
 
 
@@ -68,7 +70,7 @@ def fit_space(
     encoder = _put_weights(store, arch, fitted.encoder, "encoder", "", recipe)
     backbone = _put_weights(store, arch, fitted.decoder, "backbone", "", recipe)
     mu = encode.embed(arch, encoder[2], chips)
-    quantiser = quantize.fit_int8(mu)
+    quantiser = quantize.Int8(float(encoder[2]["step"][0]))
     simhash = quantize.fit_simhash(quantiser.encode(mu), settings.bits, recipe.seed)
     plain = {} if simhash is None else simhash.to_json()
     identity = canonical_json([encoder[0], quantiser.scale, plain])
@@ -124,7 +126,7 @@ def fit_region(
         made = (base.backbone_sha, base.backbone_length)
     else:
         kind = "adapter"
-        fresh = export.neutral_adapter(arch)
+        fresh = model.neutral_adapter(arch)
         if len(train_set) >= 8:
             fresh = train.fit_adapter(arch, base.backbone, z, train_set.pixels, recipe)
         sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe)
@@ -166,28 +168,6 @@ class Base:
     peak: float
 
 
-@dataclass(frozen=True)
-class Pca:
-    """Principal components of training chips: mean (d,), axes (d, dim)."""
-
-    mean: Array
-    axes: Array
-
-    def error(self, chips: Array) -> float:
-        """Mean squared error of chips through the components."""
-        centred = chips.reshape(len(chips), -1) - self.mean
-        rest = centred - (centred @ self.axes) @ self.axes.T
-        return float(np.mean(rest.astype(np.float64) ** 2))
-
-
-def fit_pca(chips: Array, dim: int) -> Pca:
-    """PCA of at most 4096 chips with `dim` numbers, in recipe units."""
-    some = chips[:: max(1, -(-len(chips) // MOST_PCA))]
-    flat = some.reshape(len(some), -1)
-    mean = flat.mean(axis=0)
-    return Pca(mean, train.principal(flat - mean, dim)[0])
-
-
 def default_index(bands: Sequence[str]) -> dict[str, tuple[str, str]]:
     """NDVI when near infrared and red can be told from the names."""
     names = {band.lower(): band for band in bands}
@@ -213,11 +193,9 @@ def _fit_full(
     store: Store, base: Base, recipe: Recipe, region: str, pixels: Array
 ) -> tuple[model.Weights, tuple[str, int]]:
     arch = base.architecture
-    start = train.Fitted(dict(base.encoder), dict(base.backbone))
+    start = Fitted(dict(base.encoder), dict(base.backbone))
     fitted = train.refit(arch, start, pixels, recipe)
     own = {f"encoder.{name}": value for name, value in fitted.encoder.items()} | fitted.decoder
-    mu = encode.embed(arch, fitted.encoder, pixels)
-    own["code_scale"] = np.array([quantize.fit_int8(mu).scale], np.float32)
     sha, length, stored = _put_weights(store, arch, own, "full", region, recipe)
     return stored, (sha, length)
 
@@ -244,7 +222,7 @@ def _measure(
     mae = encode.errors(test.pixels, images, test.valid, index)[1] if index else None
     return {
         "mse": mse,
-        "mse_tile_mean": train.tile_mean_error(test.pixels),
+        "mse_tile_mean": tile_mean_error(test.pixels),
         "mse_pca": pca.error(test.pixels) if pca else None,
         "psnr": 10 * math.log10(base.peak**2 / max(mse, 1e-30)) if base.peak > 0 else None,
         "psnr_peak": base.peak,
@@ -268,10 +246,10 @@ def _put_weights(
 ) -> tuple[str, int, model.Weights]:
     """Write weights; their hash, bytes, and the values that a reader will load."""
     stamp = {"format": "embarchive", "version": "1", "kind": kind, "region": region}
-    data = model.dump_weights(weights, recipe.weights, stamp)
+    data = tensors.dump_weights(weights, recipe.weights, stamp)
     sha = digests.sha256(data)
     store.put_new(object_path("model", sha), data)
-    return sha, len(data), model.load_weights(data, arch, kind)
+    return sha, len(data), tensors.load_weights(data, arch, kind)
 
 
 def _card(row: dict[str, Any], settings: Settings, recipe: Recipe) -> dict[str, Any]:

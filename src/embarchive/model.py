@@ -1,19 +1,20 @@
 """The variational autoencoder in numpy: its shape, its weights, encode and decode.
 
-The encoder gives mu in two parts. The first `style` numbers are a linear map of a chip's
-band means and log contrasts at four scales; they lead every distance. The others are a linear
-map of the chip through a basis of patches, plus a convolutional correction. The decoder mirrors
-that: a linear image, plus residual convolutions that the vector modulates (FiLM, Perez et al.
-2018).
+The encoder gives mu in two parts. The first `style` numbers are a linear map of a chip's band
+means and log contrasts at four scales; they lead every distance. The others, the detail, are a
+linear map of the chip through a basis of patches plus a convolutional correction, less what the
+style numbers foretell of it and divided by the scale that they foretell (`prior`). So the
+rounding of detail to int8 follows the tile: still water is not drowned in the rounding of a
+city. The decoder mirrors that: a linear image, plus residual convolutions that the vector
+modulates (FiLM, Perez et al. 2018).
 Both start as principal components and are trained from there, see `train`.
 
-Operations: matrix product, 3x3 convolution, leaky ReLU, space-to-depth and its inverse; `train`
-has the same in torch and the ONNX export is its oracle.
+Operations: matrix product, exponential, 3x3 convolution, leaky ReLU, space-to-depth and its
+inverse; `train` has the same in torch and the ONNX export is its oracle.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,18 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from embarchive.errors import BadInput, Damaged
+from embarchive.errors import BadInput
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 SLOPE = 0.1
 STYLE_LIMIT = 4.0
+# Detail is divided by at most e ** 4, and multiplied by as much; so many units foretell it.
+LOG_SCALE_LIMIT = 4.0
+PRIOR_UNITS = 32
 SCALES = 4
 MAX_BANDS, MAX_DIM, MAX_WIDTH = 64, 1024, 256
-MAX_WEIGHTS = 64 << 20
 # What one decode may cost, so that a page can do it while its reader waits.
 MAX_MULTIPLY_ADDS = 25_000_000
 
@@ -106,7 +107,7 @@ class Architecture:
             return _adapter_shapes(self)
         if kind == "full":
             encoder = {f"encoder.{k}": v for k, v in _encoder_shapes(self).items()}
-            return {**_decoder_shapes(self), **encoder, "code_scale": (1,)}
+            return {**_decoder_shapes(self), **encoder}
         raise BadInput(f"model kind: expected encoder, backbone, adapter, shared, full: {kind!r}")
 
     def multiply_adds(self) -> int:
@@ -133,6 +134,13 @@ def choose_architecture(bands: int, height: int, width: int, dim: int) -> Archit
     return found
 
 
+def neutral_adapter(arch: Architecture) -> dict[str, Array]:
+    """The adapter that changes nothing: scales of one, shifts of zero, float32."""
+    ones = ("z_scale", "gain")
+    shapes = arch.shapes("adapter").items()
+    return {name: np.full(shape, float(name in ones), np.float32) for name, shape in shapes}
+
+
 def statistics_size(bands: int) -> int:
     """How many numbers `statistics` gives."""
     return bands * (SCALES + 2)
@@ -155,6 +163,27 @@ def statistics(x: Array) -> Array:
     return np.concatenate(found, axis=1).astype(np.float32)
 
 
+def style_numbers(encoder: Weights, x: Array) -> Array:
+    """The style part of mu, float32 (n, style), of normalised chips.
+
+    Rounded to the step of int8, so that what they foretell of the detail is what a reader
+    of the stored row will find.
+    """
+    found = (statistics(x) - encoder["statistics_mean"]) @ encoder["statistics_map"].T
+    found = np.clip(found, -STYLE_LIMIT, STYLE_LIMIT)
+    step = encoder["step"]
+    if step[0] > 0:
+        found = np.rint(found / step) * step
+    return found.astype(np.float32)
+
+
+def prior(weights: Weights, style: Array) -> tuple[Array, Array]:
+    """What style numbers (n, style) foretell of the detail: mean (n, dim - style), scale (n, 1)."""
+    units = _leaky(style @ weights["units"].T + weights["units_bias"])
+    found = np.concatenate([style, units], axis=1) @ weights["prior"].T + weights["prior_bias"]
+    return found[:, :-1], np.exp(np.clip(found[:, -1:], -LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
+
+
 def encode_batch(arch: Architecture, weights: Weights, pixels: Array) -> Array:
     """mu, float32 (n, dim), of chips float32 (n, bands, height, width) in recipe units."""
     expected = (arch.bands, arch.height, arch.width)
@@ -162,15 +191,15 @@ def encode_batch(arch: Architecture, weights: Weights, pixels: Array) -> Array:
         raise BadInput(f"chips: expected (n, {expected}), found {pixels.shape}")
     w = weights
     x = (pixels - w["mean"][:, None, None]) / w["std"][:, None, None]
-    style = (statistics(x) - w["statistics_mean"]) @ w["statistics_map"].T
-    style = np.clip(style, -STYLE_LIMIT, STYLE_LIMIT)
+    style = style_numbers(w, x)
     patches = space_to_depth(x, arch.stride)
     linear = _mix(patches, w["patch"]).reshape(len(x), -1) @ w["dense"].T + w["dense_bias"]
     g = _leaky(_conv(space_to_depth(x, arch.stride // 2), w["conv1"], w["conv1_bias"]))
     g = _leaky(_conv(g, w["conv2"], w["conv2_bias"])[:, :, ::2, ::2])
     g = _leaky(_conv(g, w["conv3"], w["conv3_bias"]) + g)
     detail = linear + g.reshape(len(x), -1) @ w["out"].T + w["out_bias"]
-    return np.concatenate([style, detail], axis=1).astype(np.float32)
+    mean, scale = prior(w, style)
+    return np.concatenate([style, (detail - mean) / scale], axis=1).astype(np.float32)
 
 
 def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None, z: Array) -> Array:
@@ -179,6 +208,9 @@ def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None,
         raise BadInput(f"vectors: expected (n, {arch.dim}), found {z.shape}")
     w, n = backbone, len(z)
     z = z.astype(np.float32)
+    style, detail = z[:, : arch.style], z[:, arch.style :]
+    mean, scale = prior(w, style)
+    z = np.concatenate([style, detail * scale + mean], axis=1)
     film = np.zeros(1, np.float32)
     if adapter is not None:
         z = z * adapter["z_scale"] + adapter["z_shift"]
@@ -199,54 +231,6 @@ def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None,
     return out.astype(np.float32)
 
 
-def load_weights(data: bytes, arch: Architecture, kind: str) -> dict[str, Array]:
-    """Weights of one model from safetensors bytes, as float32.
-
-    float16, float32, or int8 with a float32 `<name>.scale` a row. Raises Damaged when names,
-    shapes, dtypes or values are not those of the architecture.
-    """
-    if len(data) > MAX_WEIGHTS:
-        raise Damaged(f"{kind} weights: expected at most {MAX_WEIGHTS} bytes, found {len(data)}")
-    try:
-        found = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{kind} weights: expected safetensors, found {str(error)[:80]}") from None
-    expected = arch.shapes(kind)
-    scales = {f"{name}.scale" for name in expected if f"{name}.scale" in found}
-    if set(found) != set(expected) | scales:
-        odd = sorted(set(found) ^ (set(expected) | scales))[:4]
-        raise Damaged(f"{kind} weights: expected the architecture's tensors, differing in {odd}")
-    return {name: _tensor(found, name, shape, kind) for name, shape in expected.items()}
-
-
-def dump_weights(weights: Weights, numbers: str, metadata: Mapping[str, str]) -> bytes:
-    """Safetensors bytes that `load_weights` reads; the same input gives the same bytes.
-
-    numbers: float32, float16 or int8 (symmetric, a scale a row). Tensors of one axis stay
-    float32: they are small, and hold means in recipe units. Raises BadInput on numbers that
-    are not finite.
-    """
-    stored = [item for name in weights for item in _stored(name, weights[name], numbers)]
-    # The widest first, so that every tensor lies at a multiple of its item size.
-    stored.sort(key=lambda item: (-item[1].itemsize, item[0]))
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    names, start = {"<f4": "F32", "<f2": "F16", "|i1": "I8"}, 0
-    for name, value in stored:
-        span = [start, start + value.nbytes]
-        shape = list(value.shape)
-        header[name] = {"dtype": names[value.dtype.str], "shape": shape, "data_offsets": span}
-        start += value.nbytes
-    # By hand: the safetensors library writes metadata in another order each time.
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(v.tobytes() for _, v in stored)])
-
-
-def part(weights: Weights, prefix: str) -> dict[str, Array]:
-    """The tensors whose names start with a prefix, without it."""
-    return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
-
-
 def space_to_depth(x: Array, s: int) -> Array:
     """(n, c, h, w) -> (n, c s s, h / s, w / s)."""
     n, c, h, w = x.shape
@@ -261,6 +245,16 @@ def depth_to_space(x: Array, s: int) -> Array:
     return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(n, c // (s * s), h * s, w * s)
 
 
+def _prior_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    rows = a.dim - a.style + 1
+    return {
+        "units": (PRIOR_UNITS, a.style),
+        "units_bias": (PRIOR_UNITS,),
+        "prior": (rows, a.style + PRIOR_UNITS),
+        "prior_bias": (rows,),
+    }
+
+
 def _encoder_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
     (h, w), k, detail = a.grid, a.channels, a.dim - a.style
     return {
@@ -268,6 +262,8 @@ def _encoder_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
         "std": (a.bands,),
         "statistics_mean": (statistics_size(a.bands),),
         "statistics_map": (a.style, statistics_size(a.bands)),
+        "step": (1,),
+        **_prior_shapes(a),
         "patch": (a.basis, a.patch),
         "dense": (detail, a.basis * h * w),
         "dense_bias": (detail,),
@@ -287,6 +283,7 @@ def _decoder_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "mean": (a.bands,),
         "std": (a.bands,),
+        **_prior_shapes(a),
         "dense": (a.basis * h * w, a.dim),
         "dense_bias": (a.basis * h * w,),
         "patch": (a.patch, a.basis),
@@ -313,43 +310,6 @@ def _adapter_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
         "gain": (a.bands,),
         "bias": (a.bands,),
     }
-
-
-def _tensor(found: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: str) -> Array:
-    value = found[name]
-    if value.shape != shape:
-        raise Damaged(f"{kind} weights: {name}: expected shape {shape}, found {value.shape}")
-    scale = found.get(f"{name}.scale")
-    if scale is not None:
-        if value.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != shape[:1]:
-            raise Damaged(f"{kind} weights: {name}: expected int8 and a float32 scale a row")
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = value.astype(np.float32) * scale.reshape(-1, *[1] * (len(shape) - 1))
-    elif value.dtype not in (np.float16, np.float32):
-        raise Damaged(f"{kind} weights: {name}: expected float16 or float32, found {value.dtype}")
-    if not np.isfinite(value).all():
-        raise Damaged(f"{kind} weights: {name}: expected finite numbers, found others")
-    return np.asarray(value, dtype=np.float32)
-
-
-def _stored(name: str, value: Array, numbers: str) -> list[tuple[str, NDArray[Any]]]:
-    """A tensor in its stored type, with its scales when it has them."""
-    if numbers not in ("float32", "float16", "int8"):
-        raise BadInput(f"weights: expected float32, float16 or int8, found {numbers!r}")
-    value = np.asarray(value, dtype="<f4")
-    if not np.isfinite(value).all():
-        raise BadInput(f"weights: {name}: expected finite numbers, found others")
-    # Numbers beyond float16 stay float32 rather than becoming infinite.
-    wide = bool(np.abs(value).max(initial=0) > np.finfo(np.float16).max)
-    if value.ndim < 2 or numbers == "float32" or (wide and numbers == "float16"):
-        return [(name, value)]
-    if numbers == "float16":
-        return [(name, value.astype("<f2"))]
-    rows = value.reshape(len(value), -1)
-    peak = np.abs(rows).max(axis=1)
-    scale = np.where(peak > 1e-30, peak / 127, 1).astype("<f4")
-    coded = np.clip(np.rint(rows / scale[:, None]), -127, 127).astype(np.int8)
-    return [(name, coded.reshape(value.shape)), (f"{name}.scale", scale)]
 
 
 def _leaky(x: Array) -> Array:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import fitting, manifest, model, quantize, regions
+from embarchive import fitting, manifest, model, quantize, regions, tensors
 from embarchive.archive import open_archive
+from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
@@ -129,7 +130,7 @@ def _train_regions(
         split = Split(frozenset(record["train"]), frozenset(record["test"]))
     else:
         split = fitting.split_cells(every, job.settings, job.recipe.seed)
-    pca: fitting.Pca | None = None
+    pca: Pca | None = None
     for done, region in enumerate(todo):
         if sample is not None and sample.whole:
             own = sample.only(regions.region_of(sample.geohash, job.settings) == region)
@@ -139,7 +140,7 @@ def _train_regions(
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
         if pca is None and sample is not None:
-            pca = fitting.fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
+            pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
         data = own.only(keep), own.only(test)
         row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
         staging.write("train", region_record(region), row)
@@ -186,4 +187,4 @@ def load_model(
     """Weights of one model, hash and shapes checked."""
     path = object_path("model", sha256)
     data = VerifiedObject(store, path, sha256, length).whole()
-    return model.load_weights(data, arch, kind)
+    return tensors.load_weights(data, arch, kind)

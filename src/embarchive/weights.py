@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import manifest, model
+from embarchive import manifest, model, tensors
 from embarchive.decode import Decoder
 from embarchive.errors import BadInput, Damaged
 from embarchive.reader import Reader
@@ -45,7 +45,7 @@ class Weights:
         """Architecture and weights of a space's encoder."""
         architecture = model.Architecture.from_json(space.decoder)
         data = self._reader.object("model", space.encoder, space.encoder_length)
-        return architecture, model.load_weights(data, architecture, "encoder")
+        return architecture, tensors.load_weights(data, architecture, "encoder")
 
     def _load_decoder(self, model_id: str) -> Decoder:
         row = self._row(model_id)
@@ -54,11 +54,11 @@ class Weights:
 
         def load(sha256: str, length: int, kind: str) -> dict[str, NDArray[np.float32]]:
             data = self._reader.object("model", sha256, length)
-            return model.load_weights(data, architecture, kind)
+            return tensors.load_weights(data, architecture, kind)
 
         own = load(model_id, row["length"], row["kind"])
         if row["kind"] != "adapter":
-            code_scale = float(own["code_scale"][0]) if row["kind"] == "full" else None
+            code_scale = float(own["encoder.step"][0]) if row["kind"] == "full" else None
             return Decoder(architecture, own, None, space.scale, code_scale)
         backbone = load(row["backbone"], row["backbone_length"], "backbone")
         return Decoder(architecture, backbone, own, space.scale)
