@@ -28,7 +28,7 @@ def test_int8_survives_the_round_trip(scale, q):
 def test_calibrated_numbers_come_back_to_half_a_step_and_none_is_clipped(mu):
     int8 = quantize.fit_int8(mu)
     assert np.abs(int8.decode(int8.encode(mu)) - mu).max() <= int8.scale * 0.5001
-    assert quantize.saturation(mu, int8) == 0
+    assert int8.saturation(mu) == 0
     assert int8.scale == float(np.float32(int8.scale))
 
 

@@ -20,8 +20,8 @@ from embarchive.recipe import Settings
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject
 
-# What a space is; the rest of it (dates, saturation, baselines) grows with the archive.
-_IDENTITY = ("encoder", "encoder_length", "dim", "metric", "scale", "simhash", "decoder")
+# What a space is; what it was trained on and clipped grows with the archive.
+_IDENTITY = ("encoder", "encoder_length", "dim", "metric", "scale", "simhash", "architecture")
 
 
 @dataclass(frozen=True)
@@ -171,18 +171,23 @@ def _distinct(shards: tuple[ShardRow, ...]) -> list[ShardRow]:
 
 
 def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dict[str, int]:
-    """Bytes of shards, of distinct weights, and of overview and pyramid."""
+    """Bytes of shards (not their outboards), of all of models/, and of overview and pyramid."""
     if models is None and generation.models:
         models = _models(store, generation.models)
-    weights = {space.encoder: space.encoder_length for space in generation.spaces}
+    found = {space.encoder: space.encoder_length for space in generation.spaces}
     for row in models.to_pylist() if models is not None else []:
-        weights[row["model_id"]] = row["length"]
-        if row["backbone"]:
-            weights[row["backbone"]] = row["backbone_length"]
+        found[row["model_id"]] = row["length"]
+        for key, length in (
+            ("backbone", "backbone_length"),
+            ("card_sha256", "card_length"),
+            ("onnx_sha256", "onnx_length"),
+        ):
+            if row[key]:
+                found[row[key]] = row[length]
     extra = [ref.length for ref in (generation.overview, generation.pyramid) if ref]
     return {
         "shards": sum(part.shard_bytes for part in generation.parts),
-        "models": sum(weights.values()),
+        "models": sum(found.values()),
         "overview": sum(extra),
     }
 

@@ -20,7 +20,7 @@ COMPANDING = 0.7
 MEAN_WEIGHT = 1.5
 DETAIL_SPREAD = 0.12
 # Patches and bytes of patch shares that the networks start from.
-START_PATCHES, START_BYTES = 20_000, 128 << 20
+START_PATCHES, START_BYTES = 20_000, 64 << 20
 WIDE_BASIS = 128
 SETTLE_CHIPS = 3_000
 

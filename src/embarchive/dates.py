@@ -117,3 +117,8 @@ def _keep(
     except ValueError:  # such as 31 June: digits that only look like a date
         return
     found.append((at, moment))
+
+
+def season(when: datetime | None) -> str:
+    """The meteorological season by its months, DJF MAM JJA SON; "undated" without a date."""
+    return "undated" if when is None else ("DJF", "MAM", "JJA", "SON")[when.month % 12 // 3]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embarchive import digests, encode, fitting, regions, rows, shards, tiles
 from embarchive.archive import open_archive
 from embarchive.commit import find_head
+from embarchive.dates import season
 from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import ShardRow, object_path
 from embarchive.planning import plan_cells, shard_names
@@ -52,7 +53,7 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
         raise BadInput("encode: expected trained networks; run train first")
     base = load_base(store, record)
     found: dict[str, encode.RegionModel] = {}
-    table = dict(held_models(out, job, base.space_id))
+    table = dict(held_models(out, job, base.space.space_id))
     for region in new_regions(out, job, record):
         row = staging.read("train", region_record(region))
         if row is None:
@@ -78,7 +79,8 @@ def _encode_shards(
     encoder = _encoder(out, store, staging, job)
     stored = {name: stored_keys(out, job, name) for name in mine}
     found: dict[str, list[pa.Table]] = {name: [] for name in mine}
-    held, clipped = dict.fromkeys(mine, 0), dict.fromkeys(mine, 0)
+    held = dict.fromkeys(mine, 0)
+    clipped: dict[str, dict[str, list[int]]] = {name: {} for name in mine}
     prefix = job.settings.shard_prefix
     work = list(zip(job.scenes, plan_cells(job), strict=True))
     total = sum(len(cells) for _, cells in work)
@@ -97,7 +99,8 @@ def _encode_shards(
                     owner = regions.region_of(some.geohash, job.settings)
                     table, cut = encoder.rows(some, owner, scene.datetime, scene.source)
                     found[name].append(table)
-                    clipped[name] += cut
+                    seen = clipped[name].setdefault(season(scene.datetime), [0, 0])
+                    seen[0], seen[1] = seen[0] + cut, seen[1] + len(table)
             progress("encode", done + int(np.searchsorted(wanted, chips.geohash[-1])), total)
         done += len(wanted)
         progress("encode", done, total)

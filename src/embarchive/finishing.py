@@ -130,9 +130,6 @@ def _space(
 ) -> Space:
     """The space with what this job learnt: on what it was trained, what it clipped."""
     space = Space(**base["space"])
-    numbers = sum(record["rows"] for record in records.values()) * space.dim
-    clipped = sum(record.get("clipped", 0) for record in records.values())
-    share = clipped / numbers if numbers else 0.0
     found = [scene_from_json(values) for values in job.scenes]
     dates = sorted(scene.datetime for scene in found if scene.datetime is not None)
     trained = dict(space.trained)
@@ -141,11 +138,10 @@ def _space(
         low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
         trained["bounds"] = [*low.tolist(), *high.tolist()]
         trained["datetime"] = [d.isoformat() for d in (dates[0], dates[-1])] if dates else None
-    seasons = sorted({_season(when) for when in dates}) or ["undated"]
-    saturation = {**space.saturation, **dict.fromkeys(seasons, share)} if numbers else None
-    return replace(space, trained=trained, saturation=saturation or space.saturation)
-
-
-def _season(when: datetime) -> str:
-    """Meteorological seasons by their months: DJF MAM JJA SON."""
-    return ("DJF", "MAM", "JJA", "SON")[when.month % 12 // 3]
+    seen: dict[str, list[int]] = {}
+    for record in records.values():
+        for name, (cut, total) in record.get("clipped", {}).items():
+            held = seen.setdefault(name, [0, 0])
+            held[0], held[1] = held[0] + cut, held[1] + total
+    shares = {name: cut / (count * space.dim) for name, (cut, count) in sorted(seen.items())}
+    return replace(space, trained=trained, saturation={**space.saturation, **shares})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def fit_space(
     sample: Sample,
     split: Split,
     step: Callable[[int, int], None],
-) -> dict[str, Any]:
-    """Train the shared VAE and write it; a JSON record of the space and the backbone."""
+) -> Space:
+    """Train the shared VAE, write it and its calibration; the space they make."""
     keep, _ = split.masks(sample.geohash)
     chips = sample.pixels[keep]
     height, width, dim = settings.height, settings.width, settings.dim
@@ -77,7 +77,8 @@ def fit_space(
     onnx = export.backbone_onnx(arch, backbone[2])
     onnx_sha = digests.sha256(onnx)
     store.put_new(object_path("model-onnx", onnx_sha), onnx)
-    space = Space(
+    low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
+    return Space(
         space_id=digests.sha256(identity)[:16],
         encoder=encoder[0],
         encoder_length=encoder[1],
@@ -86,19 +87,14 @@ def fit_space(
         scale=quantiser.scale,
         simhash=plain,
         trained={"tiles": len(chips)},
-        saturation={"training": quantize.saturation(mu, quantiser)},
-        decoder=arch.to_json(),
-        baselines={},
+        saturation={"training": quantiser.saturation(mu)},
+        architecture=arch.to_json(),
+        backbone=backbone[0],
+        backbone_length=backbone[1],
+        onnx=onnx_sha,
+        onnx_length=len(onnx),
+        peak=float(high - low),
     )
-    low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
-    return {
-        "space": asdict(space),
-        "backbone": backbone[0],
-        "backbone_length": backbone[1],
-        "onnx_sha256": onnx_sha,
-        "onnx_length": len(onnx),
-        "peak": float(high - low),
-    }
 
 
 def fit_region(
@@ -116,14 +112,14 @@ def fit_region(
     neutral adapter, and says so with train_tiles 0.
     """
     train_set, test_set = data
-    arch, kind = base.architecture, settings.codec
+    space, arch, kind = base.space, base.architecture, settings.codec
     z = _codes(base, train_set.pixels)
     adapter: model.Weights | None = None
     own: model.Weights | None = None
     if kind == "full" and len(train_set) >= 8:
         own, made = _fit_full(store, base, recipe, region, train_set.pixels)
     elif kind == "shared":
-        made = (base.backbone_sha, base.backbone_length)
+        made = (space.backbone or "", space.backbone_length)
     else:
         kind = "adapter"
         fresh = model.neutral_adapter(arch)
@@ -136,11 +132,11 @@ def fit_region(
         "length": made[1],
         "kind": kind,
         "region": region,
-        "space_id": base.space_id,
-        "backbone": base.backbone_sha if kind == "adapter" else None,
-        "backbone_length": base.backbone_length if kind == "adapter" else None,
-        "onnx_sha256": base.onnx[0] if kind != "full" else None,
-        "onnx_length": base.onnx[1] if kind != "full" else None,
+        "space_id": space.space_id,
+        "backbone": space.backbone if kind == "adapter" else None,
+        "backbone_length": space.backbone_length if kind == "adapter" else None,
+        "onnx_sha256": space.onnx if kind != "full" else None,
+        "onnx_length": space.onnx_length if kind != "full" else None,
         "train_tiles": len(train_set),
         "test_tiles": len(test_set),
         **_measure(base, settings, test_set, adapter, own, pca),
@@ -156,16 +152,12 @@ def fit_region(
 class Base:
     """The shared networks and calibration of a space, loaded."""
 
-    space_id: str
+    space: Space
     architecture: Architecture
     encoder: model.Weights
     backbone: model.Weights
-    backbone_sha: str
-    backbone_length: int
     quantiser: quantize.Int8
     simhash: quantize.SimHash | None
-    onnx: tuple[str | None, int | None]
-    peak: float
 
 
 def default_index(bands: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -218,14 +210,14 @@ def _measure(
         images = encode.own_code(base.architecture, own, test.pixels)[1]
     every = np.ones_like(test.valid)
     mse = float(encode.errors(test.pixels, images, every, None)[0].mean())
-    index = index_bands(settings)
+    index, peak = index_bands(settings), base.space.peak
     mae = encode.errors(test.pixels, images, test.valid, index)[1] if index else None
     return {
         "mse": mse,
         "mse_tile_mean": tile_mean_error(test.pixels),
         "mse_pca": pca.error(test.pixels) if pca else None,
-        "psnr": 10 * math.log10(base.peak**2 / max(mse, 1e-30)) if base.peak > 0 else None,
-        "psnr_peak": base.peak,
+        "psnr": 10 * math.log10(peak**2 / max(mse, 1e-30)) if peak > 0 else None,
+        "psnr_peak": peak,
         "index_mae": None if mae is None else float(mae.mean()),
     }
 

@@ -70,7 +70,6 @@ __all__ = [
 
 POINTER = "embarchive.json"
 MAX_POINTER, MAX_GENERATION = 1024, 4 << 20
-METRICS = ("l2", "cosine")
 _PLACES = {
     "manifest-json": "manifests/{sha}.json",
     "manifest-parquet": "manifests/{sha}.parquet",
@@ -112,8 +111,10 @@ class Space:
     """An embedding space: encoder, calibration and basis, and what it was trained on.
 
     scale: one int8 step in embedding units; simhash: `SimHash.to_json`, empty without bits;
-    trained: dates, bounds, tiles, seasons; saturation: season -> share of values clipped;
-    decoder: `Architecture.to_json`; baselines: name -> held-out error.
+    trained: tiles, bounds and datetime of the first build; saturation: season (or "training",
+    "undated") -> share of numbers that the last job in it clipped; architecture:
+    `Architecture.to_json`; backbone and onnx: hashes, None without decoders; peak: of the
+    training pixels, recipe units, for PSNR.
     """
 
     space_id: str
@@ -125,8 +126,12 @@ class Space:
     simhash: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
     saturation: dict[str, float] = field(default_factory=dict)
-    decoder: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    backbone: str | None = None
+    backbone_length: int = 0
+    onnx: str | None = None
+    onnx_length: int = 0
+    peak: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -287,7 +292,9 @@ _PATTERNS = {
     "geohash_min": CELL,
     "geohash_max": CELL,
     "space_id": "[0-9A-Za-z._-]{1,64}",
-    "metric": "|".join(METRICS),
+    "metric": "l2",
+    "backbone": SHA,
+    "onnx": SHA,
 }
 
 

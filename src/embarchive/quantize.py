@@ -77,11 +77,6 @@ def fit_int8(mu: NDArray[np.floating[Any]]) -> Int8:
     return Int8(float(np.float32(step)) or 1.0)
 
 
-def saturation(mu: NDArray[np.floating[Any]], quantiser: Int8) -> float:
-    """The share of numbers of mu that are clipped, 0..1."""
-    return quantiser.saturation(mu)
-
-
 @dataclass(frozen=True)
 class SimHash:
     """Bits of an int8 vector: bit b is 1 where planes[b] . q > offsets[b].

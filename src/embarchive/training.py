@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from embarchive import fitting, manifest, model, quantize, regions, tensors
+from embarchive import fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
@@ -25,7 +25,7 @@ from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
 # Bytes of chips kept in memory to train the shared networks, and a region's decoder.
-ROOM, REGION_ROOM = 192 << 20, 48 << 20
+ROOM, REGION_ROOM = 128 << 20, 48 << 20
 
 
 def train(
@@ -69,28 +69,12 @@ def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] 
     if record is not None or job.parent == 0:
         return record
     head = find_head(store)
-    if head is None or head.generation.models is None:
+    if head is None or not head.generation.spaces:
         return None
-    ref, space = head.generation.models, head.generation.spaces[-1]
-    path = object_path("manifest-parquet", ref.sha256)
-    table = manifest.parse_models(VerifiedObject(store, path, ref.sha256, ref.length).whole())
-    ours = [row for row in table.to_pylist() if row["space_id"] == space.space_id]
-    first = next((row for row in ours if row["backbone"] or row["kind"] == "shared"), None)
-    plain = {f.name: getattr(space, f.name) for f in fields(Space)}
-    extra = dict(space.baselines)
-    backbone = (extra["backbone"], extra["backbone_length"]) if "backbone" in extra else None
-    if backbone is None and first is None:
+    space = head.generation.spaces[-1]
+    if space.backbone is None:
         return None
-    sha, length = backbone or (first["backbone"], first["backbone_length"])  # type: ignore[index]
-    return {
-        "space": plain,
-        "backbone": sha,
-        "backbone_length": length,
-        "onnx_sha256": ours[0]["onnx_sha256"],
-        "onnx_length": ours[0]["onnx_length"],
-        "peak": extra.get("peak", 0.0),
-        "test": [],
-    }
+    return {"space": asdict(space)}
 
 
 def _train_base(
@@ -101,11 +85,8 @@ def _train_base(
         raise BadInput("build: expected tiles that are data, found none in any scene")
     split = fitting.split_cells(cells, job.settings, job.recipe.seed)
     step = partial(progress, "train")
-    record = fitting.fit_space(store, job.settings, job.recipe, sample, split, step)
-    record["space"]["baselines"] = {
-        key: record[key] for key in ("backbone", "backbone_length", "peak")
-    }
-    record["test"], record["train"] = sorted(split.test), sorted(split.train)
+    space = fitting.fit_space(store, job.settings, job.recipe, sample, split, step)
+    record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
     return record
 
@@ -165,19 +146,16 @@ def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, An
 def load_base(store: Store, record: Mapping[str, Any]) -> Base:
     """The shared networks of a record, with their weights."""
     space = Space(**record["space"])
-    arch = model.Architecture.from_json(space.decoder)
+    arch = model.Architecture.from_json(space.architecture)
     simhash = quantize.SimHash.from_json(space.simhash) if space.simhash else None
+    assert space.backbone is not None
     return Base(
-        space.space_id,
+        space,
         arch,
         load_model(store, arch, "encoder", space.encoder, space.encoder_length),
-        load_model(store, arch, "backbone", record["backbone"], record["backbone_length"]),
-        record["backbone"],
-        record["backbone_length"],
+        load_model(store, arch, "backbone", space.backbone, space.backbone_length),
         quantize.Int8(space.scale),
         simhash,
-        (record["onnx_sha256"], record["onnx_length"]),
-        record["peak"],
     )
 
 

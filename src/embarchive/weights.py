@@ -43,14 +43,14 @@ class Weights:
         self, space: manifest.Space
     ) -> tuple[model.Architecture, Mapping[str, NDArray[np.float32]]]:
         """Architecture and weights of a space's encoder."""
-        architecture = model.Architecture.from_json(space.decoder)
+        architecture = model.Architecture.from_json(space.architecture)
         data = self._reader.object("model", space.encoder, space.encoder_length)
         return architecture, tensors.load_weights(data, architecture, "encoder")
 
     def _load_decoder(self, model_id: str) -> Decoder:
         row = self._row(model_id)
         space = self._space(row["space_id"])
-        architecture = model.Architecture.from_json(space.decoder)
+        architecture = model.Architecture.from_json(space.architecture)
 
         def load(sha256: str, length: int, kind: str) -> dict[str, NDArray[np.float32]]:
             data = self._reader.object("model", sha256, length)
