@@ -129,13 +129,19 @@ def errors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per chip: mean squared error over valid pixels, and mean absolute error of the index
     (a - b) / (a + b) of two bands, NaN without one. float64 (n,) each."""
-    weight = valid[:, None].astype(np.float64)
-    total = np.maximum(weight.sum(axis=(1, 2, 3)) * pixels.shape[1], 1)
-    mse = (((images - pixels).astype(np.float64) ** 2) * weight).sum(axis=(1, 2, 3)) / total
-    if index is None:
-        return mse, np.full(len(pixels), np.nan)
-    gap = np.abs(normalised_difference(images, index) - normalised_difference(pixels, index))
-    return mse, (gap * valid).sum(axis=(1, 2)) / np.maximum(valid.sum(axis=(1, 2)), 1)
+    count = np.maximum(valid.sum(axis=(1, 2), dtype=np.float64), 1)
+    mse, mae = np.zeros(len(pixels)), np.full(len(pixels), np.nan)
+    # A chip at a time: in float64 all of them at once would be most of a job's memory.
+    for i, (chip, image, known) in enumerate(zip(pixels, images, valid, strict=True)):
+        gap = (image - chip).astype(np.float64) ** 2
+        mse[i] = gap[:, known].sum() / (count[i] * len(chip))
+        if index is not None:
+            pair = (
+                normalised_difference(image[None], index),
+                normalised_difference(chip[None], index),
+            )
+            mae[i] = np.abs(pair[0] - pair[1])[0][known].sum() / count[i]
+    return mse, mae
 
 
 def normalised_difference(pixels: Array, index: tuple[int, int]) -> NDArray[np.float64]:
