@@ -8,17 +8,22 @@ import click
 import pytest
 
 from embarchive.cli import cli
+from embarchive.model import choose_architecture
 from embarchive.recipe import RECIPE_TABLES, Recipe, read_recipe
+from embarchive.rows import schema
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = sorted(cli.commands)
 
 
-def section(name):
-    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+def section_of(text, name):
     found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found, f"docs/commands.md has no section {name}"
+    assert found, f"no section {name}"
     return found[1]
+
+
+def section(name):
+    return section_of((DOCS / "commands.md").read_text(encoding="utf-8"), name)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -55,3 +60,13 @@ def test_the_example_recipe_reads_and_uses_every_table(tmp_path):
     assert read_recipe(tmp_path / "r.toml").indices
     for table in (*RECIPE_TABLES, "indices"):
         assert f"[{table}]" in example
+
+
+def test_the_format_names_every_column_and_tensor():
+    text = (DOCS.parent / "manifests" / "FORMAT.md").read_text(encoding="utf-8")
+    columns = section_of(text, "Shards")
+    assert re.findall(r"^\| (\w+) \| ", columns, re.MULTILINE)[1:] == schema(64, 128).names
+    arch = choose_architecture(4, 64, 64, 64)
+    names = {*arch.shapes("backbone"), *arch.shapes("adapter")}
+    names = {re.sub(r"block\d\.", "block.", name) for name in names if not name.endswith("_bias")}
+    assert names <= set(re.findall(r"[a-z_0-9.]+", section_of(text, "Weights").replace(";", " ")))
