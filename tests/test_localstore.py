@@ -1,6 +1,7 @@
 import errno
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -218,3 +219,34 @@ def test_listing_finds_files_but_no_links(store, tmp_path):
     store.delete("models/x")
     store.delete("models/x")
     assert store.list("models") == []
+
+
+def test_a_delete_takes_empty_folders_along_but_not_the_root(store, tmp_path):
+    store.put_new("staging/p/train/x", b"1")
+    store.put_new("staging/q/x", b"2")
+    store.delete("staging/p/train/x")
+    assert not (tmp_path / "a/b/staging/p").exists()
+    assert store.get("staging/q/x") == b"2"
+    store.delete("staging/q/x")
+    assert list((tmp_path / "a/b").iterdir()) == []
+
+
+def test_a_folder_that_another_deleted_is_made_again(store, tmp_path):
+    other = LocalStore(tmp_path / "a" / "b")
+    store.put_new("staging/p/x", b"1")
+    other.delete("staging/p/x")
+    store.put_new("staging/p/y", b"2")
+    assert other.get("staging/p/y") == b"2"
+
+
+def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(tmp_path):
+    def work(number):
+        own = LocalStore(tmp_path / "archive")
+        for turn in range(60):
+            own.put_new(f"staging/p/{number}", b"%d" % turn)
+            assert own.get(f"staging/p/{number}") == b"%d" % turn
+            own.delete(f"staging/p/{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert list((tmp_path / "archive").iterdir()) == []

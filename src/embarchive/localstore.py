@@ -176,15 +176,23 @@ class LocalStore:
     # ------------------------------------------------------------ writing
 
     def put_new(self, path: str, data: bytes) -> None:
-        *folders, name = check_path(path)
-        try:
-            with self._folder(folders, make=True) as folder:
-                if not _holds(folder, name, data):
-                    _write(folder, name, data)
-                # also when it was there: another writer may not have come so far yet
-                os.fsync(folder)
-        except OSError as error:
-            self._cannot_write(path, error)
+        check_path(path)
+        for last in (False, False, False, True):
+            try:
+                return self._put(path, data)
+            except OSError as error:
+                if last or error.errno != errno.ENOENT:
+                    self._cannot_write(path, error)
+                # Whoever deletes also takes empty folders away, this one among them.
+                self._settled.clear()
+
+    def _put(self, path: str, data: bytes) -> None:
+        *folders, name = path.split("/")
+        with self._folder(folders, make=True) as folder:
+            if not _holds(folder, name, data):
+                _write(folder, name, data)
+            # also when it was there: another writer may not have come so far yet
+            os.fsync(folder)
 
     def swap_pointer(self, data: bytes, token: str | None) -> None:
         if len(data) > MAX_POINTER:
@@ -216,6 +224,16 @@ class LocalStore:
         except OSError as error:
             if error.errno not in _GONE:
                 self._cannot_write(path, error)
+        self._prune(folders)
+
+    def _prune(self, parts: Sequence[str]) -> None:
+        """Take away what is empty of a folder and those above it; the root stays."""
+        # The system itself refuses to remove a folder that holds anything.
+        with suppress(OSError):
+            for depth in range(len(parts), 0, -1):
+                with self._folder(parts[: depth - 1]) as above:
+                    os.rmdir(parts[depth - 1], dir_fd=above)
+                self._settled.discard(tuple(parts[:depth]))
 
     def _settle(self, folder: int) -> None:
         """Make the renamed pointer durable; what fails here has no known outcome."""

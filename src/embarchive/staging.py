@@ -6,6 +6,7 @@ is simply done again and one that finished is never repeated.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -18,6 +19,7 @@ from embarchive.strictjson import canonical_json, parse_strict_json
 
 VERSION = 1
 MAX_RECORD = 256 << 20
+_PLAN = re.compile(r"staging/([0-9a-f]{64})/plan\.json")
 MODEL_KEYS = ("dim", "bits", "codec", "weights", "steps", "adapter_steps", "batch", "beta", "seed")
 
 
@@ -75,12 +77,12 @@ class Staging:
             self.clear()
 
     def clear(self) -> None:
-        """Remove every record of the plan, the plan itself last."""
-        plan = f"staging/{self.plan_id}/plan.json"
-        for entry in self.store.list(f"staging/{self.plan_id}"):
-            if entry.path != plan:
-                self.store.delete(entry.path)
-        self.store.delete(plan)
+        """Remove the plan, then its records: killed in between, it leaves records that nobody
+        reads rather than a plan whose finished steps look undone."""
+        entries = self.store.list(f"staging/{self.plan_id}")
+        self.store.delete(f"staging/{self.plan_id}/plan.json")
+        for entry in entries:
+            self.store.delete(entry.path)
 
 
 def write_plan(store: Store, plan: JobPlan) -> Staging:
@@ -93,7 +95,8 @@ def write_plan(store: Store, plan: JobPlan) -> Staging:
 
 def read_plan(store: Store, plan_id: str | None) -> tuple[Staging, JobPlan]:
     """The plan of that name, or the only one there is. Raises BadInput."""
-    found = sorted({entry.path.split("/")[1] for entry in store.list("staging")})
+    plans = (_PLAN.fullmatch(entry.path) for entry in store.list("staging"))
+    found = sorted(plan[1] for plan in plans if plan)
     matches = [name for name in found if plan_id is None or name.startswith(plan_id)]
     if len(matches) != 1:
         said = "one plan" if plan_id is None else f"one plan {plan_id}"

@@ -77,7 +77,7 @@ class Store(Protocol):
         ...
 
     def delete(self, path: str) -> None:
-        """Remove an object; one that is not there is fine."""
+        """Remove an object; one that is not there is fine. A folder left empty goes with it."""
         ...
 
 
