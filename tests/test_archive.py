@@ -1,6 +1,7 @@
 """The reader over files and over HTTP, against tables held in memory."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +15,14 @@ from embarchive.errors import (
     Damaged,
     EmbarchiveError,
     GenerationExpired,
+    MissingExtra,
     NotAnArchive,
     StoreUnreachable,
 )
 from embarchive.exemplars import Image
 from embarchive.filters import make_filter, row_mask
 from embarchive.serve import running
+from embarchive.store import open_store
 
 CELLS = make_cells(1000)
 
@@ -309,8 +312,9 @@ def test_what_is_no_archive_is_told(tmp_path):
         embarchive.open_archive(tmp_path)
 
 
-def test_a_generation_without_parts_is_empty(archive, monkeypatch):
-    monkeypatch.setattr(archive, "_held", replace(archive._held, parts=(), tiles=0))
+def test_a_generation_without_parts_is_empty(archive):
+    held = replace(archive.head.generation, parts=(), tiles=0)
+    archive = embarchive.Archive(archive.store, replace(archive.head, generation=held))
     assert len(archive) == 0 and archive.select().num_rows == 0
     assert archive.bounds == (0, 0, 0, 0) and archive.info()["shards"] == 0
     assert archive.search(np.zeros(64)).num_rows == 0
@@ -331,3 +335,20 @@ def test_the_package_names_are_few_and_lazy():
     }
     with pytest.raises(AttributeError):
         _ = embarchive.nothing
+
+
+def test_without_torch_a_feed_names_the_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "embarchive.feeds", raising=False)
+    monkeypatch.delattr(embarchive, "feeds", raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.data", None)
+    with pytest.raises(MissingExtra, match=r"needs torch, install embarchive\[encode\]") as caught:
+        _ = embarchive.TileDataset
+    assert isinstance(caught.value, BadInput) and isinstance(caught.value, ImportError)
+
+
+def test_an_archive_opens_at_a_head_that_is_known_without_reading(root):
+    known = embarchive.open_archive(root).head
+    store = open_store(root)
+    archive = embarchive.Archive(store, known)
+    assert store.requests == 0 and archive.generation == known.pointer.generation
+    assert len(archive.select()) == len(archive)

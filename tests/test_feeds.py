@@ -112,12 +112,11 @@ def test_a_box_costs_the_reads_of_its_shards_only(root):
     assert small.store.bytes_read < whole.store.bytes_read / 2
 
 
-def test_rows_of_an_older_space_are_left_out(root, monkeypatch):
+def test_rows_of_an_older_space_are_left_out(root):
     archive = embarchive.open_archive(root)
     newer = replace(archive.space(), space_id="synthetic-2")
-    held = replace(archive._held, spaces=(*archive.spaces, newer))
-    monkeypatch.setattr(archive, "_held", held)
-    feed = TileDataset(archive)
+    held = replace(archive.head.generation, spaces=(*archive.spaces, newer))
+    feed = TileDataset(embarchive.Archive(archive.store, replace(archive.head, generation=held)))
     assert len(feed) == 0 and list(feed) == []
 
 
@@ -259,6 +258,19 @@ def test_images_are_decoded_in_batches_and_belong_to_their_rows(root, monkeypatc
     for item in TileDataset(archive, images=True, sequences=True, batch_rows=64):
         assert np.array_equal(item["images"][:, :, 3, 4], item["embeddings"][:, :3])
     assert 1 < max(calls) <= 64
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_images_cost_no_second_reading_of_their_rows(root, monkeypatch, sequences):
+    def decode(decoder, table):
+        assert {"embedding", "code", "model_id"} <= set(table.column_names)
+        return np.zeros((len(table), 3, 4, 5), np.float32)
+
+    monkeypatch.setattr(embarchive.archive.decoding, "decode_rows", decode)
+    plain, pictured = embarchive.open_archive(root), embarchive.open_archive(root)
+    for archive, images in ((plain, False), (pictured, True)):
+        list(TileDataset(archive, images=images, sequences=sequences, batch_rows=64))
+    assert pictured.store.requests == plain.store.requests
 
 
 # ---------------------------------------------------------------- trainings

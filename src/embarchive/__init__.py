@@ -25,4 +25,9 @@ def __getattr__(name: str) -> Any:
     # Late, so that `import embarchive` is quick and torch is only needed for TileDataset.
     if name not in _HOMES:
         raise AttributeError(f"module 'embarchive' has no attribute {name!r}")
-    return getattr(import_module(f"embarchive.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"embarchive.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "torch":
+            raise
+    raise errors.MissingExtra(f"{name}: needs torch, install embarchive[encode]")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embarchive import decode as decoding
 from embarchive import grid, manifest, resolve
-from embarchive.commit import read_head
+from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
 from embarchive.filters import Dates, Filter, make_filter
@@ -48,14 +48,22 @@ def open_archive(url: str | Path, *, deadline: float | None = None) -> Archive:
 
 
 class Archive:
-    """One generation of an archive, read-only; safe to use from several threads."""
+    """One generation of an archive, read-only; safe to use from several threads.
 
-    def __init__(self, store: Store) -> None:
+    head: the pointer and generation to stay on, default the newest, which is then read.
+    """
+
+    def __init__(self, store: Store, head: Head | None = None) -> None:
         self.store = store
-        head = read_head(store)
-        self._pointer, self._held = head.pointer, head.generation
+        self._head = read_head(store) if head is None else head
+        self._held = self._head.generation
         self.reader = Reader(store, self._held.settings)
         self.weights = Weights(self.reader, self._held)
+
+    @property
+    def head(self) -> Head:
+        """The pointer and the generation; with them another process opens the same."""
+        return self._head
 
     @property
     def generation(self) -> int:
@@ -115,7 +123,7 @@ class Archive:
         sizes = {key: int(held.bytes.get(key, 0)) for key in ("shards", "models", "overview")}
         tables = [part.length for part in self.parts]
         tables += [held.models.length] if held.models else []
-        sizes["manifest"] = self._pointer.length + sum(tables)
+        sizes["manifest"] = self._head.pointer.length + sum(tables)
         regions = set(self.models()["region"].drop_null().to_pylist()) if held.models else set()
         return {
             "generation": held.number,

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import grid, model
-from embarchive.errors import BadInput, Damaged
+from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -207,7 +207,7 @@ def write_geotiff(
     try:
         from embarchive import scenes
     except ImportError:
-        raise BadInput(
+        raise MissingExtra(
             "decode: writing GeoTIFF needs rasterio, install embarchive[encode]"
         ) from None
     if len(geohashes) == 1:

@@ -13,6 +13,10 @@ class BadInput(EmbarchiveError):
     """An argument, recipe, scene or query that cannot be used as given."""
 
 
+class MissingExtra(BadInput, ImportError):
+    """A package that only an extra of embarchive installs; the message names the extra."""
+
+
 class NotAnArchive(EmbarchiveError):
     """No pointer at the root, or one that is not an `embarchive` pointer."""
 

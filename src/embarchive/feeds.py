@@ -20,15 +20,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from embarchive import grid
 from embarchive.archive import Archive, open_archive
-from embarchive.commit import Head
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, make_filter
 from embarchive.manifest import ShardRow
 from embarchive.plan import read_plan
-from embarchive.reader import Reader
 from embarchive.rows import ORDER, date_keys, embeddings, place_keys
 from embarchive.store import open_store
-from embarchive.weights import Weights
 
 # Rows held at once; a prefix with more is read cell by cell, so that places stay whole.
 MOST_ROWS = 65_536
@@ -75,7 +72,7 @@ class TileDataset(IterableDataset[dict[str, Any]]):
         self._images, self._sequences, self._min_dates = images, sequences, min_dates
         self._seed, self._batch_rows = shuffle_seed, batch_rows
         self._archive = archive if isinstance(archive, Archive) else open_archive(archive)
-        self._head = Head(self._archive._pointer, self._archive._held)
+        self._head = self._archive.head
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -103,7 +100,7 @@ class TileDataset(IterableDataset[dict[str, Any]]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._archive = _Pinned(state["_archive"], self._head)
+        self._archive = Archive(open_store(state["_archive"]), self._head)
         self._process = os.getpid()
 
     def _opened(self) -> Archive:
@@ -116,7 +113,8 @@ class TileDataset(IterableDataset[dict[str, Any]]):
                     f"{root}: expected workers that are spawned, found forked ones: "
                     'give the DataLoader multiprocessing_context="spawn"'
                 )
-            self._archive, self._process = _Pinned(root, self._head), os.getpid()
+            self._archive = Archive(open_store(root), self._head)
+            self._process = os.getpid()
         return self._archive
 
     def _share(self, archive: Archive) -> list[tuple[int, list[ShardRow]]]:
@@ -140,7 +138,7 @@ class TileDataset(IterableDataset[dict[str, Any]]):
         while rows > MOST_ROWS and len(names[0]) < archive.settings.precision:
             names = [name + letter for name in names for letter in grid.ALPHABET]
             rows //= len(grid.ALPHABET)
-        columns = [*ORDER, "embedding", "valid_fraction", *(["model_id"] * self._images)]
+        columns = [*ORDER, "embedding", "valid_fraction", *(["model_id", "code"] * self._images)]
         for at in range(len(names)) if rng is None else rng.permutation(len(names)).tolist():
             wanted = replace(self._wanted, geohash=(names[at],)) if len(names) > 1 else self._wanted
             yield archive.reader.rows(read_plan(shards, wanted), wanted, columns)
@@ -187,16 +185,6 @@ class TileDataset(IterableDataset[dict[str, Any]]):
 
     def _vectors(self, archive: Archive, table: pa.Table) -> NDArray[np.float32]:
         return embeddings(table).astype(np.float32) * np.float32(archive.space().scale)
-
-
-class _Pinned(Archive):
-    """An archive opened in another process at a generation that is known already."""
-
-    def __init__(self, url: str, head: Head) -> None:
-        self.store = open_store(url)
-        self._pointer, self._held = head.pointer, head.generation
-        self.reader = Reader(self.store, head.generation.settings)
-        self.weights = Weights(self.reader, head.generation)
 
 
 def _places(table: pa.Table, min_dates: int) -> list[Index]:

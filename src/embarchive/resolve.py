@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embarchive import grid, manifest, model, tiles
-from embarchive.errors import BadInput
+from embarchive.errors import BadInput, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
 from embarchive.manifest import ShardRow
@@ -92,7 +92,7 @@ def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray
     try:
         from embarchive import scenes
     except ImportError:
-        raise BadInput("like: an image needs rasterio, install embarchive[encode]") from None
+        raise MissingExtra("like: an image needs rasterio, install embarchive[encode]") from None
     scene = scenes.image_scene(path, s.bands, s.units)
     if scene.bounds:
         pixels = _middle(scene, grid.ChipGrid(12, s.gsd, s.height, s.width))
