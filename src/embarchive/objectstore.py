@@ -119,7 +119,7 @@ class ObjectStore(RemoteStore):
         if not all(refused):
             raise BadInput(
                 f"{self._root}: expected a store with conditional writes (If-None-Match and "
-                "If-Match), found one that ignores them; a single writer may do without"
+                "If-Match), found one that ignores them; build in a local folder and copy it there"
             )
         self._probed = True
 

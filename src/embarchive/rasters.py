@@ -116,15 +116,6 @@ class Raster:
         """Height and width in pixels."""
         return self.placement.shape
 
-    @property
-    def bounds_lonlat(self) -> tuple[Box, ...]:
-        """Boxes (west, south, east, north) in degrees."""
-        return self.placement.bounds()
-
-    def project(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
-        """Column and row of points in degrees, any one shape; NaN where they do not project."""
-        return self.placement.pixels(lon, lat)
-
     def project_axes(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Column and row (n, H, W) of evenly spaced axes lon (n, W), lat (n, H), degrees."""
         return self.placement.axes(lon, lat)

@@ -92,15 +92,9 @@ def app(root: str | Path) -> Starlette:
     )
 
 
-def serve(root: str | Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until interrupted; port 0 takes a free one. Raises BadInput when the address
-    cannot be had, and what `app` raises."""
-    application, listening = app(root), listen(host, port)
-    serve_on(application, listening)
-
-
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; `url_of` tells its address. Raises BadInput."""
+    """A listening socket, port 0 for any free one; `url_of` tells its address. Raises
+    BadInput when the address cannot be had."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
