@@ -14,7 +14,7 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
-    errors progress strictjson digests recipe dates bandnames product sensors stac geohash
+    errors progress memory strictjson digests recipe dates bandnames product sensors stac geohash
     polygons grid placement rasters pictures folders offers scenes resample tiles regions
     quantize rows filters model tensors components baselines train export parts partition
     manifest storage localstore remote objectstore httpstore store commit additions shards

@@ -16,6 +16,7 @@ from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
 from embarchive.manifest import Space, object_path
+from embarchive.memory import give_back_large_arrays
 from embarchive.planning import plan_cells
 from embarchive.progress import Report
 from embarchive.sample import Sample, gather
@@ -40,6 +41,7 @@ def train(
 
     With `part` only that part's regions, and the shared networks must be there already.
     """
+    give_back_large_arrays()
     store = open_store(out)
     staging, job = read_plan(store, plan)
     scenes = [scene_from_json(values) for values in job.scenes]
