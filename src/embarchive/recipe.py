@@ -55,7 +55,7 @@ class Recipe:
     bits: int = 128
     codec: str = "adapter"
     weights: str = "float16"
-    steps: int = 1200
+    steps: int = 600
     adapter_steps: int = 150
     batch: int = 24
     beta: float = 1e-5
