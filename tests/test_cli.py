@@ -129,6 +129,15 @@ def test_the_steps_of_an_array_job_pass_plan_and_part_on(capsys, jobs):
         "decode A --geohash u33 --out a.jpg",
         "sql A",
         "sql A select --print",
+        "sql A select --bbox 1,2,3,4",
+        "sql A select --datetime 2023",
+        "sql A select --unlike 1,2",
+        "sql A select -k 50",
+        "sql A select --not",
+        "sql A select --exact",
+        "sql A select --space s",
+        "sql A --print -k 5",
+        "sql A --print --unlike 1,2",
         "serve",
         "serve A --demo",
         "serve A",
@@ -229,6 +238,35 @@ def test_sql_gives_columns_and_rows(capsys, root):
     script = run(capsys, "sql", root, "--print", "--like", CELL)[1]
     assert "read_parquet" in script
     assert "CREATE TEMP VIEW tiles" in run(capsys, "sql", root, "--print")[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["SELECT 1", "--bbox", "1,2,3,4"], "sql: --bbox goes with --print"),
+        (["SELECT 1", "-k", "50"], "sql: -k goes with --print"),
+        (["--print", "--unlike", CELL], "sql: --unlike goes with --like"),
+        (["--print", "--per-place", "0"], "sql: --per-place goes with --like"),
+        (["SELECT 1; SELECT 2"], "sql: expected one statement, found 2"),
+    ],
+)
+def test_sql_refuses_what_it_would_not_heed(capsys, root, asked, said):
+    assert run(capsys, "sql", root, *asked) == (2, "", f"embarchive: {said}\n")
+
+
+def test_scripts_are_printed_without_duckdb_and_statements_name_the_extra(root):
+    code = (
+        "import sys; sys.modules['duckdb'] = None; import embarchive.cli as c; sys.exit(c.main())"
+    )
+
+    def line(*asked):
+        command = [sys.executable, "-c", code, "sql", str(root), *asked]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert "read_parquet" in line("--print", "--like", CELL).stdout
+    done = line("SELECT 1")
+    wanted = "embarchive: sql: needs duckdb, install embarchive[sql]\n"
+    assert (done.returncode, done.stderr) == (2, wanted)
 
 
 def test_the_printed_view_runs_in_plain_duckdb(capsys, root):

@@ -152,6 +152,27 @@ def test_run_gives_a_table_and_one_line_for_a_mistake(con):
             sql.run(con, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("SELECT 1; SELECT 2", 2),
+        ("CREATE TABLE t AS SELECT 1; FROM t", 2),
+        ("PIVOT tiles ON source USING count(*); SELECT 2", 2),
+        ("-- nothing", 0),
+        (";", 0),
+    ],
+)
+def test_run_takes_one_statement(con, text, count):
+    with pytest.raises(BadInput, match=f"expected one statement, found {count}"):
+        sql.run(con, text)
+
+
+def test_a_semicolon_or_a_pivot_is_one_statement(con):
+    assert sql.run(con, "SELECT ';' AS s; -- done")["s"].to_pylist() == [";"]
+    table = sql.run(con, "PIVOT (SELECT source FROM tiles) ON source USING count(*)")
+    assert [column.to_pylist() for column in table.columns] == [[12_000], [12_000]]
+
+
 def test_a_box_without_shards_has_no_plain_script(archive):
     with pytest.raises(BadInput, match="nothing to read"):
         sql.plain_sql(archive, CELLS[0], bbox=(0, 0, 1, 1))

@@ -292,11 +292,10 @@ class Archive:
 
     def sql(self, **where: Any) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with the views tiles, shards and models over verified bytes;
-        where: bbox, geohash, datetime to leave shards out beforehand. Needs duckdb."""
-        try:
-            from embarchive import sql
-        except ImportError:
-            raise BadInput("sql: needs duckdb, install embarchive[sql]") from None
+        where: bbox, geohash, datetime to leave shards out beforehand. Raises MissingExtra
+        without duckdb."""
+        from embarchive import sql
+
         return sql.connect(self, **where)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from embarchive import __version__
 from embarchive.errors import BadInput, EmbarchiveError
@@ -241,8 +242,10 @@ def sql(shell: Shell, archive: str, statement: str | None, script: bool, **optio
     """
     if bool(statement) == script:
         raise BadInput("sql: expected either a statement or --print")
-    if not script and options["like"]:
-        raise BadInput("sql: --like goes with --print")
+    if not script:
+        _refuse(options, "--print")
+    elif not options["like"]:
+        _refuse(options.keys() - {"bbox", "datetime", "space"}, "--like")
     from embarchive import sql as door
     from embarchive.archive import open_archive
     from embarchive.save import records
@@ -330,6 +333,15 @@ def _workers(engine: str, workers: int | None) -> int:
     if workers not in (None, 1):
         raise BadInput(f"build: --engine serial has 1 worker, found --workers {workers}")
     return 1
+
+
+def _refuse(names: Container[str], without: str) -> None:
+    """Refuse options that were given where nothing would heed them."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is ParameterSource.COMMANDLINE:
+            raise BadInput(f"sql: {option.opts[0]} goes with {without}")
 
 
 def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, **_: Any) -> str:

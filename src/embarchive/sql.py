@@ -1,7 +1,8 @@
 """DuckDB over an archive: views on verified bytes, and scripts for the plain client.
 
-The one door to DuckDB. `connect` gives views whose every byte comes through the verified
-reader; DuckDB itself may open nothing (external access off, configuration locked).
+The one door to DuckDB, which only `connect` and `run` need installed. `connect` gives views
+whose every byte comes through the verified reader; DuckDB itself may open nothing (external
+access off, configuration locked).
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from embarchive import errors, manifest, queries, search
-from embarchive.errors import BadInput, EmbarchiveError
+from embarchive.errors import BadInput, EmbarchiveError, MissingExtra
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
 from embarchive.plan import ReadPlan, choose
@@ -26,6 +26,8 @@ from embarchive.reader import Reader
 from embarchive.rows import schema
 
 if TYPE_CHECKING:
+    import duckdb
+
     from embarchive.archive import Archive
 
 
@@ -41,8 +43,13 @@ def connect(
     tiles has a shard's columns (embedding as TINYINT[]) and space_id and shard, the hash of
     the file; conditions on geohash (=, IN, ranges), shard and space_id read only the shards
     they need. bbox, geohash, datetime leave shards out beforehand, so that the manifest
-    parts of the rest are not even fetched; rows are not filtered by them.
+    parts of the rest are not even fetched; rows are not filtered by them. Raises MissingExtra
+    without duckdb.
     """
+    try:
+        import duckdb
+    except ImportError:
+        raise MissingExtra("sql: needs duckdb, install embarchive[sql]") from None
     wanted = make_filter(bbox, None, geohash, datetime)
     shards = [read.shard for read in archive.plan(wanted).reads]
     con = duckdb.connect(":memory:")
@@ -64,8 +71,16 @@ def connect(
 
 def run(con: duckdb.DuckDBPyConnection, text: str, values: Sequence[Any] = ()) -> pa.Table:
     """The result of one statement as a table. Raises BadInput with the first line of what
-    DuckDB says, and the reader's own error when bytes were damaged or missing."""
+    DuckDB says or when there is not one statement, and the reader's own error when bytes were
+    damaged or missing."""
+    import duckdb
+
     try:
+        found = con.extract_statements(text)
+        # PIVOT is one statement to its writer; DuckDB puts a CREATE without text before it
+        count = sum(one.type != duckdb.StatementType.CREATE or bool(one.query) for one in found)
+        if count != 1:
+            raise BadInput(f"sql: expected one statement, found {count}")
         # `sql`, not `execute`: of the two, only its arrow output is the same in 1.5 and 2.0
         result = con.sql(text, params=list(values) or None)
         return pa.table({}) if result is None else result.to_arrow_table()
