@@ -136,7 +136,7 @@ def test_an_unknown_swap_says_so_and_is_sent_once(server, s3, kind):
 
 def test_a_store_without_conditional_writes_is_refused_unless_for_a_single_writer(server, s3):
     server.conditional = False
-    with pytest.raises(BadInput, match="conditional writes .* build in a local folder"):
+    with pytest.raises(BadInput, match=r"conditional writes .* build in a local folder"):
         s3.swap_pointer(b"two", s3.read_pointer()[1])
     alone = open_store("s3://bucket/archive", env=server.environment(), single_writer=True)
     alone.swap_pointer(b"two", alone.read_pointer()[1])
