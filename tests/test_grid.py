@@ -167,6 +167,13 @@ def test_a_chip_that_would_be_too_large_is_made_of_coarser_pixels(caplog):
         grid.chip_shape(5, 10, [75])
 
 
+def test_the_pixels_of_the_largest_cell_are_counted():
+    west, south, east, north = grid.bounds("s00000")[0]
+    across, up = grid.metres_per_degree(0.0)
+    metres = (east - west) * across * (north - south) * up
+    assert grid.pixels_a_cell(6, 10, [0]) == pytest.approx(metres / 100, rel=1e-3)
+
+
 @pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf])
 def test_a_gsd_that_is_none_is_refused(bad):
     with pytest.raises(BadInput, match="gsd"):

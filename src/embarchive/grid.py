@@ -47,6 +47,7 @@ __all__ = [
     "distance_m",
     "encode",
     "metres_per_degree",
+    "pixels_a_cell",
     "polygon_intersects",
     "read_polygon",
 ]
@@ -243,6 +244,12 @@ def choose_precision(gsd: float, latitudes: ArrayLike) -> int:
     return 1
 
 
+def pixels_a_cell(precision: int, gsd: float, latitudes: ArrayLike) -> float:
+    """How many pixels of `gsd` metres the largest cell between the latitudes has."""
+    height, width = _largest_cell(precision, latitudes)
+    return height * width / gsd**2
+
+
 def chip_shape(precision: int, gsd: float, latitudes: ArrayLike) -> tuple[int, int]:
     """Height and width in pixels, multiples of 16, that cover the largest cell between the
     latitudes given. Raises BadInput above 128 pixels, saying the gsd that would fit."""
@@ -266,7 +273,7 @@ def choose_grid(gsd: float, latitudes: ArrayLike, precision: int | None = None) 
     if needed > gsd:
         _log.info(
             "cells of precision %d need %.4g m a pixel to fit %d pixels: the chips are coarser "
-            "than the scenes' %.4g m", chosen, needed, MAX_SIDE, gsd,
+            "than %.4g m", chosen, needed, MAX_SIDE, gsd,
         )  # fmt: skip
         gsd = needed
     return ChipGrid(chosen, gsd, *chip_shape(chosen, gsd, latitudes))

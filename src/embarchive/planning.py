@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from embarchive import fitting, grid, model, regions, tiles
+from embarchive.bandnames import same_key
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe, Settings
@@ -16,11 +18,25 @@ from embarchive.scenes import Scene, find_scenes, scene_from_json, scene_to_json
 from embarchive.staging import MODEL_KEYS, JobPlan
 from embarchive.storage import Store
 
+# What an archive was built with and an append cannot change. The title and whose imagery it is
+# are left out: a recipe for several archives may well say them.
+FIXED = (
+    "precision gsd region_prefix shard_prefix bands indices dim bits codec min_cover min_valid"
+).split()
+# Source pixels of a cell, and of a pixel of a chip: with fewer there is nothing to tell apart.
+LEAST_PIXELS, LEAST_SHARE = 64, 0.25
+_log = logging.getLogger("embarchive")
+
 
 def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
-    """What a build of these scenes will do; an append uses the archive's own settings."""
+    """What a build of these scenes will do; an append uses the archive's own settings.
+
+    Raises BadInput also for a recipe that asks an archive for other settings than its own, and
+    for cells or pixels far finer than the scenes'.
+    """
     head = find_head(store)
     if head is not None:
+        _check_append(store.root, head.generation.settings, recipe)
         recipe = replace(recipe, bands=head.generation.settings.bands)
     scenes = find_scenes(paths, recipe)
     if not scenes:
@@ -42,10 +58,68 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
     )
 
 
-def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
+def _check_append(root: str, held: Settings, recipe: Recipe) -> None:
+    """Refuse a recipe that sets what the archive has otherwise. A value that is the default
+    may not have been set at all, and passes."""
+    for key in FIXED:
+        asked, have = getattr(recipe, key), getattr(held, key)
+        if asked in (getattr(Recipe(), key), have):
+            continue
+        if key == "bands" and list(map(same_key, asked)) == list(map(same_key, have)):
+            continue
+        if key == "gsd" and asked < have and max(held.height, held.width) == grid.MAX_SIDE:
+            _tell_coarser(asked, grid.ChipGrid(held.precision, have, held.height, held.width))
+            continue
+        raise BadInput(f"{root}: expected the archive's {key} {_said(have)}, found {_said(asked)}")
+    if recipe.region_file:
+        found = regions.read_regions(recipe.region_file, held.precision)
+        if found != held.regions:
+            raise BadInput(
+                f"{root}: expected the archive's region_file of {len(held.regions)} prefixes, "
+                f"found another of {len(found)}: {recipe.region_file}"
+            )
+
+
+def _said(value: object) -> str:
+    """A setting as a message names it."""
+    if isinstance(value, dict):
+        pairs = (f"{name} of {_said(pair)}" for name, pair in sorted(value.items()))
+        return "; ".join(pairs) or "none"
+    return ", ".join(value) if isinstance(value, tuple) else f"{value}"
+
+
+def _tell_coarser(asked: float, chips: grid.ChipGrid) -> None:
+    _log.warning(
+        "gsd: %g m was asked for, the chips have %g m: a cell of precision %d takes it to fit "
+        "%d pixels", asked, chips.gsd, chips.precision, grid.MAX_SIDE,
+    )  # fmt: skip
+
+
+def _chips(scenes: Sequence[Scene], recipe: Recipe) -> grid.ChipGrid:
+    """The chips of a new archive. Raises BadInput where they would hold next to nothing of the
+    scenes, many times over."""
     latitudes = [lat for scene in scenes for box in scene.bounds for lat in (box[1], box[3])]
-    gsd = recipe.gsd or min(scene.gsd for scene in scenes)
-    chips = grid.choose_grid(gsd, latitudes, recipe.precision)
+    finest = min(scene.gsd for scene in scenes)
+    chips = grid.choose_grid(recipe.gsd or finest, latitudes, recipe.precision)
+    if recipe.gsd and chips.gsd < LEAST_SHARE * finest:
+        raise BadInput(
+            f"gsd: expected at least {LEAST_SHARE * finest:g} m for scenes of {finest:g} m, "
+            f"found {recipe.gsd:g} m"
+        )
+    pixels = {p: grid.pixels_a_cell(p, finest, latitudes) for p in range(1, chips.precision + 1)}
+    most = max(p for p in pixels if p == 1 or pixels[p] >= LEAST_PIXELS)
+    if recipe.precision and recipe.precision > most:
+        raise BadInput(
+            f"precision: expected at most {most} for scenes of {finest:g} m, found "
+            f"{recipe.precision}, whose cells have {pixels[recipe.precision]:.2g} of their pixels"
+        )
+    if recipe.gsd and chips.gsd > recipe.gsd:
+        _tell_coarser(recipe.gsd, chips)
+    return chips
+
+
+def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
+    chips = _chips(scenes, recipe)
     dates = len({scene.datetime for scene in scenes})
     cells = np.unique(
         np.concatenate([tiles.cells_of(scene.bounds, chips.precision) for scene in scenes])
