@@ -17,7 +17,7 @@ from embarchive.commit import find_head
 from embarchive.dates import season
 from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import ShardRow, object_path
-from embarchive.memory import give_back_large_arrays
+from embarchive.memory import give_back
 from embarchive.planning import plan_cells, shard_names
 from embarchive.progress import Report
 from embarchive.recipe import Settings
@@ -36,7 +36,6 @@ def encode_step(
     out: str, *, plan: str | None, part: tuple[int, int] | None, progress: Report
 ) -> dict[str, Any]:
     """Encode the tiles of one part (shards are dealt to parts by their prefix), or of all."""
-    give_back_large_arrays()
     store = open_store(out)
     staging, job = read_plan(store, plan)
     mine = shard_names(job)
@@ -103,6 +102,7 @@ def _encode_shards(
                     found[name].append(table)
                     seen = clipped[name].setdefault(season(scene.datetime), [0, 0])
                     seen[0], seen[1] = seen[0] + cut, seen[1] + len(table)
+            give_back()
             progress("encode", done + int(np.searchsorted(wanted, chips.geohash[-1])), total)
         done += len(wanted)
         progress("encode", done, total)

@@ -16,7 +16,7 @@ from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
 from embarchive.manifest import Space, object_path
-from embarchive.memory import give_back_large_arrays
+from embarchive.memory import give_back
 from embarchive.planning import plan_cells
 from embarchive.progress import Report
 from embarchive.sample import Sample, gather
@@ -41,7 +41,6 @@ def train(
 
     With `part` only that part's regions, and the shared networks must be there already.
     """
-    give_back_large_arrays()
     store = open_store(out)
     staging, job = read_plan(store, plan)
     scenes = [scene_from_json(values) for values in job.scenes]
@@ -90,6 +89,7 @@ def _train_base(
     space = fitting.fit_space(store, job.settings, job.recipe, sample, split, step)
     record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
+    give_back()
     return record
 
 
@@ -127,6 +127,7 @@ def _train_regions(
         data = own.only(keep), own.only(test)
         row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
         staging.write("train", region_record(region), row)
+        give_back()
         progress("regions", done + 1, len(todo))
 
 
