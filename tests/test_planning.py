@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from fakes import SETTINGS
 from rasterfiles import write
 from rasterio import Affine
 
+from embarchive import planning
 from embarchive.errors import BadInput
 from embarchive.planning import _check_append, decide
 from embarchive.recipe import Recipe
@@ -125,6 +127,15 @@ def test_the_regions_of_an_append_are_those_of_the_archive(tmp_path):
     _check_append("A", replace(SETTINGS, regions={"u33": "east", "u32": "west"}), recipe)
     with pytest.raises(BadInput, match="region_file of 1 prefixes, found another of 2"):
         _check_append("A", replace(SETTINGS, regions={"u33": "east"}), recipe)
+
+
+def test_an_append_in_other_units_is_refused(scene, tmp_path, monkeypatch):
+    held = plan(scene, tmp_path)
+    head = SimpleNamespace(generation=SimpleNamespace(settings=held, number=1))
+    monkeypatch.setattr(planning, "find_head", lambda store: head)
+    assert plan(scene, tmp_path) == held
+    with pytest.raises(BadInput, match="expected the archive's stored values, found scaled ones"):
+        plan(scene, tmp_path, scale=0.0001)
 
 
 def test_an_append_is_refused_before_its_scenes_are_read(tmp_path):

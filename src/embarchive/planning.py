@@ -49,6 +49,11 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
                 f"scene {scene.source}: expected bands {', '.join(settings.bands)}, "
                 f"found {', '.join(names)}"
             )
+        if scene.units != settings.units:
+            raise BadInput(
+                f"scene {scene.source}: expected the archive's {settings.units} values, found "
+                f"{scene.units} ones; give scale and offset in the recipe as it was built"
+            )
     values = {key: getattr(recipe, key) for key in MODEL_KEYS}
     return JobPlan(
         tuple(scene_to_json(scene) for scene in scenes),
