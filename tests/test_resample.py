@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from fakerasters import FakeBand, around
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rasters import FakeBand, around
 
 from embarchive import grid, resample
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from rasters import FakeBand, FakeRaster, around, reader_of
+from fakerasters import FakeBand, FakeRaster, around, reader_of
 
 from embarchive import digests, grid, tiles
 from embarchive.errors import BadInput

@@ -32,7 +32,7 @@ _PAD = 2
 _STRIPE = 128
 
 
-class Band(Protocol):
+class BandLike(Protocol):
     """Recipe units = stored value * scale + offset."""
 
     @property
@@ -44,7 +44,7 @@ class Band(Protocol):
         """Added after the factor."""
 
 
-class Raster(Protocol):
+class RasterLike(Protocol):
     """Bands on one pixel grid, or the cloud layer."""
 
     @property
@@ -77,12 +77,12 @@ class Raster(Protocol):
 class Plan:
     """How one raster is resampled: blocks of `factor` pixels a side, k x k points a pixel."""
 
-    raster: Raster
+    raster: RasterLike
     factor: int
     k: int
 
     @classmethod
-    def of(cls, raster: Raster, chips: grid.ChipGrid) -> Plan:
+    def of(cls, raster: RasterLike, chips: grid.ChipGrid) -> Plan:
         """The plan for chips of another gsd."""
         ratio = chips.gsd / raster.gsd
         factor = max(1, math.floor(ratio + _SLACK))
@@ -141,7 +141,7 @@ class Window:
 
 
 def read_window(
-    plan: Plan, bands: Sequence[Band], spans: NDArray[np.int64], parts: list[list[bytes]]
+    plan: Plan, bands: Sequence[BandLike], spans: NDArray[np.int64], parts: list[list[bytes]]
 ) -> Window:
     """Read what a group needs of a raster, average it, and add the digest of each chip's native
     samples, stripe by stripe, to its parts."""
@@ -171,7 +171,9 @@ def read_window(
     return Window(values, weight, row0 - _PAD, col0 - _PAD)
 
 
-def _read_pixels(raster: Raster, window: tuple[int, int, int, int]) -> tuple[NDArray[Any], Mask]:
+def _read_pixels(
+    raster: RasterLike, window: tuple[int, int, int, int]
+) -> tuple[NDArray[Any], Mask]:
     """Stored values (bands, h, w) and where they count, (1, h, w): valid in all bands. For a
     cloud layer 1 where clear, valid everywhere."""
     row0, row1, col0, col1 = window
@@ -213,7 +215,7 @@ def _digest(
 
 
 def _average(
-    stored: NDArray[Any], valid: Mask, bands: Sequence[Band], f: int
+    stored: NDArray[Any], valid: Mask, bands: Sequence[BandLike], f: int
 ) -> tuple[Floats, Floats]:
     """Blocks of f x f: sums of valid values in recipe units over f * f, float32 (bands, h, w),
     and the valid share of each block, float32 (h, w)."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embarchive import digests, grid
-from embarchive.resample import Band, Plan, Raster, read_window, sample
+from embarchive.resample import BandLike, Plan, RasterLike, read_window, sample
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -29,23 +29,23 @@ CHIPS = 512
 CHIP_BYTES = 128_000_000
 
 
-class Scene(Protocol):
+class SceneLike(Protocol):
     """What is read of a scene."""
 
     @property
-    def bands(self) -> Sequence[Band]:
+    def bands(self) -> Sequence[BandLike]:
         """The bands of a chip, in order."""
 
 
-class SceneReader(Protocol):
+class SceneReaderLike(Protocol):
     """An open scene."""
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> SceneLike:
         """What it is a scene of."""
 
     @property
-    def rasters(self) -> Sequence[Raster]:
+    def rasters(self) -> Sequence[RasterLike]:
         """The rasters of all bands, and perhaps a cloud layer."""
 
 
@@ -106,7 +106,7 @@ def groups(cells: ArrayLike, most: int = CHIPS) -> list[NDArray[np.str_]]:
 
 
 def cut(
-    reader: SceneReader,
+    reader: SceneReaderLike,
     cells: ArrayLike,
     chips: grid.ChipGrid,
     min_cover: float = 0.5,
@@ -134,7 +134,7 @@ def cut(
 
 
 def _cut_group(
-    scene: Scene,
+    scene: SceneLike,
     plans: Sequence[Plan],
     names: NDArray[np.str_],
     chips: grid.ChipGrid,
