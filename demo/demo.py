@@ -18,9 +18,9 @@ import embarchive
 from embarchive import jobs
 from embarchive.decode import picture as to_rgb
 from embarchive.decode import stretch_limits, visible_bands, write_png
+from embarchive.gather import gather
 from embarchive.progress import Progress
 from embarchive.recipe import Recipe, read_recipe
-from embarchive.sample import gather
 from embarchive.scenes import find_scenes
 
 HERE = Path(__file__).parent

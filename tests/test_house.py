@@ -14,19 +14,19 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
-    errors progress memory strictjson digests recipe dates bandnames product sensors stac geohash
-    polygons grid placement rasters pictures folders offers scenes resample tiles regions
-    quantize rows filters model tensors components baselines train export parts partition
-    manifest storage localstore remote objectstore httpstore store commit additions shards
-    verify search plan exemplars queries reader decode weights resolve archive sql feeds encode
-    staging sample fitting planning training encoding finishing engine jobs save welcome serve
-    options terminal cli
+    errors progress memory strictjson digests recipe dates bandnames product sensors stac
+    geohash polygons grid placement rasters pictures folders offers scenes resample tiles
+    regions quantize rows filters model tensors components baselines train export parts
+    partition manifest storage localstore remote objectstore httpstore store commit additions
+    shards verify search reads exemplars queries reader decode weights resolve archive sql feeds
+    encode staging gather fitting step_plan step_train step_encode step_commit engine jobs save
+    welcome serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
     resample tiles regions quantize rows filters model tensors components baselines partition
-    parts manifest shards search plan exemplars queries welcome
+    parts manifest shards search reads exemplars queries welcome
 """.split()
 ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}}
 # Imports against the order: the reader's front hands over to SQL when asked to.

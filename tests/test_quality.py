@@ -13,9 +13,9 @@ from rasterio.warp import transform as reproject  # noqa: E402
 from embarchive import grid, jobs  # noqa: E402
 from embarchive.archive import open_archive  # noqa: E402
 from embarchive.encode import normalised_difference  # noqa: E402
+from embarchive.gather import gather  # noqa: E402
 from embarchive.recipe import Recipe  # noqa: E402
 from embarchive.regions import region_of  # noqa: E402
-from embarchive.sample import gather  # noqa: E402
 from embarchive.scenes import find_scenes  # noqa: E402
 
 SHORT = Recipe(precision=5, gsd=200.0, steps=150, adapter_steps=40)

@@ -11,7 +11,7 @@ import embarchive
 from embarchive import grid, resolve, scenes
 from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
-from embarchive.plan import ReadPlan
+from embarchive.reads import ReadPlan
 
 CELLS = [str(name) for name in make_cells(300)]
 NAMES = ["geohash", "datetime", "source", "model_id", "valid_fraction", "embedding"]

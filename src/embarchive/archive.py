@@ -22,9 +22,9 @@ from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
-from embarchive.plan import ReadPlan, choose, read_plan
 from embarchive.quantize import SimHash
 from embarchive.reader import Reader
+from embarchive.reads import ReadPlan, choose, read_plan
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER
 from embarchive.search import NEEDS, Query, check_options, rank

@@ -348,7 +348,7 @@ def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, 
     """A script for the plain duckdb client that makes the view tiles."""
     from embarchive import queries
     from embarchive.filters import make_filter
-    from embarchive.plan import choose
+    from embarchive.reads import choose
 
     wanted = make_filter(bbox, None, None, datetime)
     where = " AND ".join(queries.conditions(wanted)) or "true"

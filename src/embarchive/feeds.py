@@ -23,7 +23,7 @@ from embarchive.archive import Archive, open_archive
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, make_filter
 from embarchive.manifest import ShardRow
-from embarchive.plan import read_plan
+from embarchive.reads import read_plan
 from embarchive.rows import ORDER, date_keys, embeddings, place_keys
 from embarchive.store import open_store
 

@@ -19,10 +19,10 @@ from embarchive import digests, encode, export, model, quantize, regions, tensor
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.components import Fitted
 from embarchive.errors import BadInput
+from embarchive.gather import Names, Sample
 from embarchive.manifest import Space, object_path
 from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe, Settings
-from embarchive.sample import Names, Sample
 from embarchive.storage import Store
 from embarchive.strictjson import canonical_json
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from embarchive import engine, model, regions, tiles
-from embarchive.encoding import encode_step as encode
 from embarchive.errors import BadInput
-from embarchive.finishing import commit
-from embarchive.planning import decide, plan_cells
+from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
 from embarchive.recipe import Recipe, Settings
-from embarchive.sample import Names, cut_scene, scene_cells
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import Staging, write_plan
+from embarchive.step_commit import commit
+from embarchive.step_encode import encode_step as encode
+from embarchive.step_plan import decide, plan_cells
+from embarchive.step_train import train
 from embarchive.store import open_store
-from embarchive.training import train
 
 __all__ = ["build", "commit", "dry_run", "encode", "plan", "train"]
 

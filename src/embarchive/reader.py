@@ -21,7 +21,7 @@ from embarchive.digests import BLOCK
 from embarchive.errors import BadInput, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
 from embarchive.manifest import ShardRow
-from embarchive.plan import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
+from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, schema, sort_rows
 from embarchive.shards import column_ranges, parse_footer, read_rows

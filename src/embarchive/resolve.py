@@ -17,8 +17,8 @@ from embarchive.errors import BadInput, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
 from embarchive.manifest import ShardRow
-from embarchive.plan import ReadPlan
 from embarchive.quantize import Int8
+from embarchive.reads import ReadPlan
 from embarchive.rows import ORDER, date_keys, embeddings
 
 if TYPE_CHECKING:

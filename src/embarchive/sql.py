@@ -20,9 +20,9 @@ from embarchive import errors, manifest, queries, search
 from embarchive.errors import BadInput, EmbarchiveError, MissingExtra
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
-from embarchive.plan import ReadPlan, choose
 from embarchive.quantize import SimHash
 from embarchive.reader import Reader
+from embarchive.reads import ReadPlan, choose
 from embarchive.rows import schema
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
+from embarchive.gather import Sample, gather
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
-from embarchive.planning import plan_cells
 from embarchive.progress import Report
-from embarchive.sample import Sample, gather
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
+from embarchive.step_plan import plan_cells
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 

@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 from embarchive import rows, shards
 from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import open_archive
-from embarchive.encoding import KEYS, agree, stored_keys, write_shard_record
 from embarchive.errors import BadInput
 from embarchive.manifest import Generation, ShardRow, Space, object_path
-from embarchive.planning import shard_names
 from embarchive.progress import Report
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
+from embarchive.step_encode import KEYS, agree, stored_keys, write_shard_record
+from embarchive.step_plan import shard_names
+from embarchive.step_train import base_record, new_regions
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
-from embarchive.training import base_record, new_regions
 
 
 def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from fakes import SETTINGS
 from rasterfiles import write
 from rasterio import Affine
 
-from embarchive import planning
+from embarchive import step_plan
 from embarchive.errors import BadInput
-from embarchive.planning import _check_append, decide
 from embarchive.recipe import Recipe
+from embarchive.step_plan import _check_append, decide
 from embarchive.store import open_store
 
 
@@ -132,7 +132,7 @@ def test_the_regions_of_an_append_are_those_of_the_archive(tmp_path):
 def test_an_append_in_other_units_is_refused(scene, tmp_path, monkeypatch):
     held = plan(scene, tmp_path)
     head = SimpleNamespace(generation=SimpleNamespace(settings=held, number=1))
-    monkeypatch.setattr(planning, "find_head", lambda store: head)
+    monkeypatch.setattr(step_plan, "find_head", lambda store: head)
     assert plan(scene, tmp_path) == held
     with pytest.raises(BadInput, match="expected the archive's stored values, found scaled ones"):
         plan(scene, tmp_path, scale=0.0001)

@@ -8,7 +8,7 @@ from archives import EMB, FIRST, make_cells, make_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embarchive import grid, plan, shards
+from embarchive import grid, reads, shards
 from embarchive.filters import Filter, make_filter, row_mask
 from embarchive.manifest import ShardRow, part_table
 
@@ -47,12 +47,12 @@ def big():
 def test_names_in_a_range_are_never_missed(asked, stored):
     meets = any(name.startswith(start) for name in stored for start in asked)
     if meets:
-        assert plan.names_meet(sorted(asked), min(stored), max(stored))
+        assert reads.names_meet(sorted(asked), min(stored), max(stored))
 
 
 def test_a_name_outside_the_range_prunes():
-    assert not plan.names_meet(["u2", "u5"], "u33d", "u33e")
-    assert plan.names_meet(["u"], "u33d", "u33e") and plan.names_meet(["u33dz"], "u33d", "u33e")
+    assert not reads.names_meet(["u2", "u5"], "u33d", "u33e")
+    assert reads.names_meet(["u"], "u33d", "u33e") and reads.names_meet(["u33dz"], "u33d", "u33e")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_row_groups_left_out_hold_no_matching_row(big, asked):
     table, shard = big
     wanted = make_filter(**asked)
     metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
-    kept = plan.row_groups(metadata, wanted)
+    kept = reads.row_groups(metadata, wanted)
     mask = row_mask(table, wanted)
     for group in set(range(metadata.num_row_groups)) - set(kept):
         assert not mask[group * 8192 : (group + 1) * 8192].any()
@@ -81,9 +81,9 @@ def test_a_small_box_reads_one_row_group_of_three(big):
     metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
     cell = grid.bounds(np.array([table["geohash"][5].as_py()]))[0]
     west, south, east, north = cell + np.array([1e-4, 1e-4, -1e-4, -1e-4])
-    assert plan.row_groups(metadata, make_filter((west, south, east, north))) == [0]
-    assert plan.row_groups(metadata, make_filter(when="2022-01-01")) == []
-    few, every = (plan.range_bytes(metadata, [0, 1, 2], c) for c in (["bits"], table.column_names))
+    assert reads.row_groups(metadata, make_filter((west, south, east, north))) == [0]
+    assert reads.row_groups(metadata, make_filter(when="2022-01-01")) == []
+    few, every = (reads.range_bytes(metadata, [0, 1, 2], c) for c in (["bits"], table.column_names))
     assert 320_000 <= few < every / 4
 
 
@@ -93,7 +93,7 @@ def test_shards_are_pruned_by_box_name_date_and_space():
     east = ref(shards.write_shard(there, EMB), "w", "t")
 
     def chosen(space=None, **asked):
-        found = plan.read_plan([east, west], make_filter(**asked), space)
+        found = reads.read_plan([east, west], make_filter(**asked), space)
         return [read.shard.space_id for read in found.reads]
 
     assert chosen() == ["s", "t"]
@@ -104,8 +104,8 @@ def test_shards_are_pruned_by_box_name_date_and_space():
 
 def test_a_shard_without_dates_is_left_out_of_a_dated_query():
     dateless = replace(some_refs([10])[0], datetime_min=None, datetime_max=None)
-    assert plan.choose([dateless], make_filter(when="2023-05-01")) == []
-    assert plan.choose([dateless], Filter()) == [dateless]
+    assert reads.choose([dateless], make_filter(when="2023-05-01")) == []
+    assert reads.choose([dateless], Filter()) == [dateless]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_a_shard_without_dates_is_left_out_of_a_dated_query():
     ],
 )
 def test_a_query_over_several_shards_fetches_whole_what_it_can_afford(lengths, requests):
-    assert plan.read_plan(some_refs(lengths), Filter()).requests == requests
+    assert reads.read_plan(some_refs(lengths), Filter()).requests == requests
 
 
 def test_the_estimate_is_the_sum_of_the_shards():
-    found = plan.read_plan(some_refs([10, 20]), Filter())
+    found = reads.read_plan(some_refs([10, 20]), Filter())
     assert (found.bytes, found.rows) == (30, 80)
 
 
 def test_shards_come_from_a_manifest_part():
     refs = some_refs([20, 10])
-    assert plan.shard_rows(part_table(refs)) == refs
+    assert reads.shard_rows(part_table(refs)) == refs

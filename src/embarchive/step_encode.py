@@ -16,17 +16,17 @@ from embarchive.archive import open_archive
 from embarchive.commit import find_head
 from embarchive.dates import season
 from embarchive.errors import BadInput, Conflict
+from embarchive.gather import cut_scene
 from embarchive.manifest import ShardRow, object_path
 from embarchive.memory import give_back
-from embarchive.planning import plan_cells, shard_names
 from embarchive.progress import Report
 from embarchive.recipe import Settings
-from embarchive.sample import cut_scene
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
+from embarchive.step_plan import plan_cells, shard_names
+from embarchive.step_train import base_record, held_models, load_base, load_model, new_regions
 from embarchive.storage import Store
 from embarchive.store import open_store
-from embarchive.training import base_record, held_models, load_base, load_model, new_regions
 
 KEYS = ("geohash", "datetime", "source", "input_digest")
 Key = tuple[str, datetime | None, str]

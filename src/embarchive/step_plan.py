@@ -12,8 +12,8 @@ from embarchive import fitting, grid, model, regions, tiles
 from embarchive.bandnames import same_key
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
+from embarchive.gather import Names, scene_cells
 from embarchive.recipe import Recipe, Settings
-from embarchive.sample import Names, scene_cells
 from embarchive.scenes import Scene, find_scenes, scene_from_json, scene_to_json
 from embarchive.staging import MODEL_KEYS, JobPlan
 from embarchive.storage import Store
