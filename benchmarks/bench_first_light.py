@@ -38,9 +38,9 @@ from rasterio.warp import transform as reproject
 from embarchive import encode, grid, jobs, model, quantize, train
 from embarchive.archive import Archive, open_archive
 from embarchive.encode import normalised_difference
+from embarchive.gather import gather
 from embarchive.recipe import Recipe
 from embarchive.regions import region_of
-from embarchive.sample import gather
 from embarchive.scenes import find_scenes
 
 HERE = Path(__file__).parent
