@@ -86,4 +86,4 @@ def test_weights_that_were_changed_are_refused(root, archive):
 def test_an_archive_without_models_says_so(archive):
     held = replace(archive.head.generation, models=None)
     with pytest.raises(BadInput, match="the archive has none"):
-        weights.Weights(archive.reader, held).table()
+        weights.Models(archive.reader, held).table()

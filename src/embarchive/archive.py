@@ -29,7 +29,7 @@ from embarchive.recipe import Settings
 from embarchive.rows import ORDER
 from embarchive.search import NEEDS, Query, check_options, rank
 from embarchive.store import Store, open_store
-from embarchive.weights import Weights
+from embarchive.weights import Models
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,7 +58,7 @@ class Archive:
         self._head = read_head(store) if head is None else head
         self._held = self._head.generation
         self.reader = Reader(store, self._held.settings)
-        self.weights = Weights(self.reader, self._held)
+        self.weights = Models(self.reader, self._held)
 
     @property
     def head(self) -> Head:

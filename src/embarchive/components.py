@@ -174,11 +174,13 @@ def _fit_prior(style: Array, detail: Array, rng: np.random.Generator) -> dict[st
     bias = -(units * style[rng.integers(0, len(style), count)]).sum(axis=1)
     bent = style @ units.T + bias
     features = np.concatenate([style, np.where(bent > 0, bent, model.SLOPE * bent)], axis=1)
-    slope, level, mean = _regress(features, detail, 1e-3)
+    # As if as many chips as features foretold nothing: few chips would foretell themselves.
+    ridge = features.shape[1] / len(features)
+    slope, level, mean = _regress(features, detail, ridge)
     size = np.sqrt(np.mean((detail - mean) ** 2, axis=1, keepdims=True))
     # Below a hundredth of the mean there is nothing to tell apart.
     logs = np.log(size / max(float(size.mean()), 1e-9) + 1e-2)
-    steep, low, _ = _regress(features, logs, 1e-3)
+    steep, low, _ = _regress(features, logs, ridge)
     return {
         "units": units,
         "units_bias": bias,
@@ -187,7 +189,7 @@ def _fit_prior(style: Array, detail: Array, rng: np.random.Generator) -> dict[st
     }
 
 
-def _regress(a: Array, y: Array, ridge: float = 1e-6) -> tuple[Array, Array, Array]:
+def _regress(a: Array, y: Array, ridge: float) -> tuple[Array, Array, Array]:
     """Ridge regression of y on a: slope (p, d), level (d,), and the fit (n, d)."""
     mean, level = a.mean(axis=0), y.mean(axis=0)
     centred = (a - mean).astype(np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from embarchive.rows import embeddings
 
 BATCH = 256
 MAX_PIXELS = 100_000_000
-Weights = Mapping[str, NDArray[np.float32]]
+
 Transform = tuple[float, float, float, float, float, float]
 # Names under which the three visible bands go, in Sentinel-2, Landsat 8/9, Landsat 4-7 and
 # plainly; the first set that the archive holds whole is used.
@@ -44,8 +44,8 @@ class Decoder:
     the scale of its own vectors, which are in the rows' code."""
 
     architecture: model.Architecture
-    backbone: Weights
-    adapter: Weights | None
+    backbone: model.Weights
+    adapter: model.Weights | None
     scale: float
     code_scale: float | None = None
 

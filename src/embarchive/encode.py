@@ -66,7 +66,7 @@ class Encoder:
             pixels = chips.pixels[chosen]
             if found.own is None:
                 z = self.quantiser.decode(q[chosen])
-                images = picture(self.architecture, self.backbone, found.adapter, z)
+                images = decode_chips(self.architecture, self.backbone, found.adapter, z)
             else:
                 code, images = own_code(self.architecture, found.own, pixels)
                 for row, text in zip(chosen, code, strict=True):
@@ -100,7 +100,7 @@ def embed(arch: Architecture, weights: Weights, pixels: Array) -> Array:
     return np.concatenate(found) if found else np.zeros((0, arch.dim), np.float32)
 
 
-def picture(arch: Architecture, backbone: Weights, adapter: Weights | None, z: Array) -> Array:
+def decode_chips(arch: Architecture, backbone: Weights, adapter: Weights | None, z: Array) -> Array:
     """Chips in recipe units; the torch twin of `model.decode_batch`, in fixed batches."""
     fixed = {name: torch.tensor(value) for name, value in backbone.items()}
     own = None if adapter is None else {k: torch.tensor(v) for k, v in adapter.items()}
@@ -118,7 +118,7 @@ def own_code(arch: Architecture, own: Weights, pixels: Array) -> tuple[NDArray[n
     """The int8 vectors (n, dim) of a region's own VAE, and what it decodes them to."""
     quantiser = Int8(float(own["encoder.step"][0]))
     code = quantiser.encode(embed(arch, tensors.part(own, "encoder."), pixels))
-    return code, picture(arch, own, None, quantiser.decode(code))
+    return code, decode_chips(arch, own, None, quantiser.decode(code))
 
 
 def errors(

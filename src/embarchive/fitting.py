@@ -113,7 +113,7 @@ def fit_region(
     """
     train_set, test_set = data
     space, arch, kind = base.space, base.architecture, settings.codec
-    z = _codes(base, train_set.pixels)
+    z = _stored_vectors(base, train_set.pixels)
     adapter: model.Weights | None = None
     own: model.Weights | None = None
     if kind == "full" and len(train_set) >= 8:
@@ -204,8 +204,8 @@ def _measure(
     if not len(test):
         return dict.fromkeys(names)
     if own is None:
-        z = _codes(base, test.pixels)
-        images = encode.picture(base.architecture, base.backbone, adapter, z)
+        z = _stored_vectors(base, test.pixels)
+        images = encode.decode_chips(base.architecture, base.backbone, adapter, z)
     else:
         images = encode.own_code(base.architecture, own, test.pixels)[1]
     every = np.ones_like(test.valid)
@@ -222,7 +222,7 @@ def _measure(
     }
 
 
-def _codes(base: Base, pixels: Array) -> Array:
+def _stored_vectors(base: Base, pixels: Array) -> Array:
     """The vectors that a reader of stored rows would decode."""
     mu = encode.embed(base.architecture, base.encoder, pixels)
     return base.quantiser.decode(base.quantiser.encode(mu))

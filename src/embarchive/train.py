@@ -29,6 +29,8 @@ Step = Callable[[int, int], None]
 Params = dict[str, Tensor]
 
 LEARNING_RATE = 1.5e-3
+# More passes over few tiles learn them by heart.
+MOST_PASSES = 60
 # The linear maps start at principal components; they move thirty times slower. What joins the
 # correction to them starts at zero, and moves three times slower: the size of a step of Adam does
 # not depend on the error, and the first ones would drown what is dark.
@@ -175,6 +177,7 @@ def _descend(
 ) -> Fitted:
     """Adam on the evidence lower bound with a one-cycle rate; one log variance a number."""
     rate = rate or LEARNING_RATE
+    steps = min(recipe.steps, -(-MOST_PASSES * len(x) // recipe.batch))
     params = _tensors(start)
     variance = _variance(arch, start, x[:: max(1, len(x) // 16)], recipe.beta)
     params["log_variance"] = torch.log(torch.tensor(variance))
@@ -186,7 +189,7 @@ def _descend(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         [rate * share for share in groups],
-        total_steps=recipe.steps + 1,
+        total_steps=steps + 1,
         pct_start=0.1,
         div_factor=1000,
     )
@@ -194,7 +197,7 @@ def _descend(
     generator = torch.Generator().manual_seed(recipe.seed)
     encoder = {k[8:]: v for k, v in params.items() if k.startswith("encoder.")}
     decoder = {k[8:]: v for k, v in params.items() if k.startswith("decoder.")}
-    for done in range(recipe.steps):
+    for done in range(steps):
         pick = torch.randint(0, len(x), (recipe.batch,), generator=generator).numpy()
         chips = _flip(x[pick], torch.randint(0, 4, (1,), generator=generator).item())
         batch, style = torch.tensor(chips), torch.tensor(model.style_numbers(start.encoder, chips))
@@ -207,7 +210,7 @@ def _descend(
         kld = -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum(dim=1).mean()
         _advance(error + recipe.beta * kld, optimiser, learned)
         schedule.step()
-        step(done + 1, recipe.steps)
+        step(done + 1, steps)
     found = {name: value.detach().numpy().copy() for name, value in params.items()}
     return Fitted(
         {k[8:]: v for k, v in found.items() if k.startswith("encoder.")},

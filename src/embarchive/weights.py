@@ -15,7 +15,7 @@ from embarchive.errors import BadInput, Damaged
 from embarchive.reader import Reader
 
 
-class Weights:
+class Models:
     """Fetches the models table and weights, each once."""
 
     def __init__(self, reader: Reader, generation: manifest.Generation) -> None:
