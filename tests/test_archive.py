@@ -9,7 +9,7 @@ import pytest
 from archives import SCALE, make_archive, make_cells, make_simhash, make_table
 
 import embarchive
-from embarchive import grid, plan, resolve, search
+from embarchive import grid, reads, resolve, search
 from embarchive.errors import (
     BadInput,
     Damaged,
@@ -288,7 +288,7 @@ def test_flips_in_a_big_shard_are_found_by_range_reads(tmp_path):
     prefix = path.parent.name.removeprefix("gh=")
     asked = {"geohash": prefix, "columns": ["geohash", "bits"]}
     expected = embarchive.open_archive(tmp_path).select(**asked)
-    assert len(clean) > 2 * plan.WHOLE_BYTES
+    assert len(clean) > 2 * reads.WHOLE_BYTES
     found = 0
     for _ in range(25):
         data = bytearray(clean)

@@ -174,7 +174,9 @@ def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dic
     """Bytes of shards (not their outboards), of all of models/, and of overview and pyramid."""
     if models is None and generation.models:
         models = _models(store, generation.models)
-    found = {space.encoder: space.encoder_length for space in generation.spaces}
+    found: dict[str, int] = {}
+    for space in generation.spaces:
+        found |= {sha: length for _, sha, length in space.objects()}
     for row in models.to_pylist() if models is not None else []:
         found[row["model_id"]] = row["length"]
         for key, length in (

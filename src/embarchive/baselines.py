@@ -1,4 +1,4 @@
-"""What a VAE has to better, and what costs nothing to fit: the tile's own means, and PCA."""
+"""What a VAE has to better, cheap to fit: the tile's own means, and PCA."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from embarchive.model import Architecture, Array, statistics
 
 COMPANDING = 0.7
 # Band means lead the statistics; details stay small, so that distances follow the statistics.
-# Both were chosen by label precision on EuroSAT, see docs/decisions.
+# Both were chosen by label precision on EuroSAT, see benchmarks/LOG.md.
 MEAN_WEIGHT = 1.5
 DETAIL_SPREAD = 0.12
 # Patches and bytes of patch shares that the networks start from.
@@ -36,7 +36,8 @@ class Fitted:
 def begin(
     arch: Architecture, x: Array, rng: np.random.Generator
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Weights that are principal components: of the statistics, the patches, the chips."""
+    """Weights of an encoder and a decoder that are principal components: of the statistics, the
+    patches, the chips. x: normalised chips float32 (n, bands, height, width)."""
     encoder = {name: _noise(name, s, rng) for name, s in arch.shapes("encoder").items()}
     decoder = {name: _noise(name, s, rng) for name, s in arch.shapes("backbone").items()}
     encoder["out"][:] = 0
@@ -69,7 +70,8 @@ def begin(
 
 
 def settle(found: Fitted, arch: Architecture, chips: Array) -> Fitted:
-    """Scale the detail numbers to their share of a distance, and the decoder inversely."""
+    """Scale the detail numbers to their share of a distance, the decoder inversely, and set the
+    step of int8. chips: float32 (n, bands, height, width), recipe units."""
     sample = chips[:: max(1, len(chips) // SETTLE_CHIPS)]
     mu = np.concatenate([model.encode_batch(arch, found.encoder, part) for part in batches(sample)])
     spread = np.maximum(mu[:, arch.style :].std(axis=0), 1e-6)
@@ -93,7 +95,8 @@ def settle(found: Fitted, arch: Architecture, chips: Array) -> Fitted:
 
 
 def normaliser(chips: Array) -> tuple[Array, Array]:
-    """Per band mean and divisor: the band's spread to a quarter, the overall one to the rest.
+    """Per band mean and divisor (bands,), recipe units: the band's spread to a
+    quarter, the overall one to the rest.
 
     Nearer to recipe units, in which errors are stated, than to bands of equal weight; faint
     bands keep some of their detail.
@@ -110,8 +113,8 @@ def flips(x: Array) -> Array:
 
 
 def principal(centred: Array, count: int) -> tuple[Array, Array]:
-    """The first `count` principal axes (d, count) and their standard deviations; when there
-    are fewer, zeros follow."""
+    """The first `count` principal axes (d, count) of rows (n, d) and their standard deviations
+    (count,); when there are fewer, zeros follow."""
     n, d = centred.shape
     if n <= d:
         values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))

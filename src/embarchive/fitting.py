@@ -1,8 +1,8 @@
 """Models for a plan: the archive-wide VAE, then a decoder a region, with their held-out errors.
 
 What is measured on held-out tiles (spatial blocks with a gap, every date of a place on one
-side) stands beside the two baselines that cost nothing: each tile's band means, and PCA of the
-same training tiles with as many numbers as the embedding.
+side) stands beside the two baselines that are cheap to fit: each tile's band means, and PCA
+of at most 4,096 training tiles with as many numbers as the embedding.
 """
 
 from __future__ import annotations

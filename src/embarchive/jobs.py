@@ -125,7 +125,11 @@ def plan(scenes: Sequence[str], out: str, recipe: Recipe, *, parts: int) -> dict
         "scenes": len(job.scenes),
         "tiles": sum(len(some) for some in cells),
         "regions": len(np.unique(regions.region_of(np.concatenate(cells), job.settings))),
-        "next": [f"embarchive encode {out} --part {i}/{parts}" for i in range(parts)],
+        "next": [
+            f"embarchive train {out}",
+            *(f"embarchive encode {out} --part {i}/{parts}" for i in range(parts)),
+            f"embarchive commit {out}",
+        ],
     }
 
 

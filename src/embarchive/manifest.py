@@ -113,8 +113,8 @@ class Space:
     scale: one int8 step in embedding units; simhash: `SimHash.to_json`, empty without bits;
     trained: tiles, bounds and datetime of the first build; saturation: season (or "training",
     "undated") -> share of numbers that the last job in it clipped; architecture:
-    `Architecture.to_json`; backbone and onnx: hashes, None without decoders; peak: of the
-    training pixels, recipe units, for PSNR.
+    `Architecture.to_json`; backbone and onnx: hashes, None without decoders; peak: the range of the
+    training pixels (99.95th less .05th percentile), recipe units, for PSNR.
     """
 
     space_id: str
@@ -132,6 +132,15 @@ class Space:
     onnx: str | None = None
     onnx_length: int = 0
     peak: float = 0.0
+
+    def objects(self) -> list[tuple[str, str, int]]:
+        """Kind (see `object_path`), hash and length of each object that the space names."""
+        found = [
+            ("model", self.encoder, self.encoder_length),
+            ("model", self.backbone, self.backbone_length),
+            ("model-onnx", self.onnx, self.onnx_length),
+        ]
+        return [(kind, sha256, length) for kind, sha256, length in found if sha256]
 
 
 @dataclass(frozen=True)

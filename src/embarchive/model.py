@@ -29,7 +29,7 @@ Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 SLOPE = 0.1
 STYLE_LIMIT = 4.0
-# Detail is divided by at most e ** 4, and multiplied by as much; so many units foretell it.
+# The foretold scale is kept within e ** -4 and e ** 4; hidden units that foretell.
 LOG_SCALE_LIMIT = 4.0
 PRIOR_UNITS = 32
 SCALES = 4

@@ -137,7 +137,7 @@ def agree(key: Key, held: bytes, new: bytes) -> None:
 
 
 def stored_keys(out: str, job: JobPlan, prefix: str) -> dict[Key, bytes]:
-    """Identity of the rows that the archive holds under a shard prefix, to their digest."""
+    """(geohash, datetime, source) of the rows held under a shard prefix -> their input_digest."""
     if job.parent == 0 and find_head(open_store(out)) is None:
         return {}
     held = open_archive(out).select(geohash=[prefix], columns=list(KEYS))

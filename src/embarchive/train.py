@@ -1,8 +1,9 @@
-"""Fit the archive-wide VAE, a region's adapter, or a region's whole VAE. The torch room.
+"""Fit the archive-wide VAE, a region's adapter, or a region's whole VAE.
 
-The objective is squared error plus beta times the Kullback-Leibler divergence to a unit normal
-(Kingma and Welling 2014). The networks start as principal components, so that a short training
-only improves on them. Deterministic for a seed on one machine type.
+The objective is squared error, a tile's divided by its foretold scale, plus beta times the
+Kullback-Leibler divergence to a unit normal (Kingma and Welling 2014). The networks start as
+principal components, so that a short training only improves on them. Deterministic for a seed on
+one machine type.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe
 
 # Sums come out the same on any number of cores; beside other busy processes two threads took
-# four times as long as one, and on an idle machine they gained a fifth. Workers are the parallel.
+# four times as long as one, and on an idle machine they gained a fifth. Parallelism comes from
+# worker processes.
 torch.set_num_threads(1)
 
 Step = Callable[[int, int], None]
@@ -66,7 +68,8 @@ def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
 
 
 def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fitted:
-    """A region's own VAE: the archive-wide one trained on with the region's chips alone."""
+    """A region's own VAE: the archive-wide one trained on with the region's chips alone, float32
+    (n, bands, height, width), recipe units."""
     mean, std = start.encoder["mean"], start.encoder["std"]
     x = (chips - mean[:, None, None]) / std[:, None, None]
     # Few tiles: as many steps as the archive-wide network had only learn them by heart.
@@ -175,7 +178,7 @@ def _up(x: Tensor, s: int) -> Tensor:
 def _descend(
     arch: Architecture, start: Fitted, x: Array, recipe: Recipe, step: Step, rate: float = 0.0
 ) -> Fitted:
-    """Adam on the evidence lower bound with a one-cycle rate; one log variance a number."""
+    """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles."""
     rate = rate or LEARNING_RATE
     steps = min(recipe.steps, -(-MOST_PASSES * len(x) // recipe.batch))
     params = _tensors(start)

@@ -103,7 +103,7 @@ def _shards(part: Any) -> Iterator[Item]:
 def _models(generation: Generation, tables: dict[str, pa.Table | None]) -> Iterator[Item]:
     """Encoders, weights, cards, ONNX files, overview and pyramid."""
     for space in generation.spaces:
-        yield _item("model", space.encoder, space.encoder_length)
+        yield from (_item(*one) for one in space.objects())
     if generation.overview:
         yield _item("overview", generation.overview.sha256, generation.overview.length)
     if generation.pyramid:
