@@ -11,10 +11,10 @@ def begun(count=240):
     chips = textures(count, 3, 32, seed=0)[0]
     mean, std = components.normaliser(chips)
     x = (chips - mean[:, None, None]) / std[:, None, None]
-    encoder, decoder = components.begin(SMALL, x, np.random.default_rng(0))
-    for weights in (encoder, decoder):
+    found = components.begin(SMALL, x, np.random.default_rng(0))
+    for weights in (found.encoder, found.decoder):
         weights.update(mean=mean, std=std)
-    return chips, x, encoder, decoder
+    return chips, x, found.encoder, found.decoder
 
 
 def decoded(encoder, decoder, chips):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, manifest, partition
+from embarchive import digests, manifest, partition, parts
 from embarchive.commit import PATIENCE, Draft, Head, commit
 from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import Generation, PartRef, ShardRow, Space, TableRef
@@ -178,14 +178,7 @@ def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dic
     for space in generation.spaces:
         found |= {sha: length for _, sha, length in space.objects()}
     for row in models.to_pylist() if models is not None else []:
-        found[row["model_id"]] = row["length"]
-        for key, length in (
-            ("backbone", "backbone_length"),
-            ("card_sha256", "card_length"),
-            ("onnx_sha256", "onnx_length"),
-        ):
-            if row[key]:
-                found[row[key]] = row[length]
+        found |= {sha: length for _, sha, length in parts.model_objects(row)}
     extra = [ref.length for ref in (generation.overview, generation.pyramid) if ref]
     return {
         "shards": sum(part.shard_bytes for part in generation.parts),

@@ -33,11 +33,14 @@ class Fitted:
     decoder: dict[str, Array]
 
 
-def begin(
-    arch: Architecture, x: Array, rng: np.random.Generator
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Weights of an encoder and a decoder that are principal components: of the statistics, the
-    patches, the chips. x: normalised chips float32 (n, bands, height, width)."""
+def begin(arch: Architecture, x: Array, rng: np.random.Generator) -> Fitted:
+    """Weights that are principal components: of the statistics, the patches, the chips.
+
+    x: normalised chips float32 (n, bands, height, width), of which as many are taken at random
+    as fit in START_BYTES of patch shares.
+    """
+    room = START_BYTES // (16 * WIDE_BASIS * arch.grid[0] * arch.grid[1])
+    x = x[rng.permutation(len(x))[:room]]
     encoder = {name: _noise(name, s, rng) for name, s in arch.shapes("encoder").items()}
     decoder = {name: _noise(name, s, rng) for name, s in arch.shapes("backbone").items()}
     encoder["out"][:] = 0
@@ -66,7 +69,7 @@ def begin(
     prior = _fit_prior(style, (y - level) @ axes / unit, rng)
     encoder.update(prior)
     decoder.update(prior)
-    return encoder, decoder
+    return Fitted(encoder, decoder)
 
 
 def settle(found: Fitted, arch: Architecture, chips: Array) -> Fitted:
@@ -175,8 +178,8 @@ def _fit_prior(style: Array, detail: Array, rng: np.random.Generator) -> dict[st
     units = rng.normal(size=(count, style.shape[1])) / style.std(axis=0).clip(1e-3)
     units = (units / np.sqrt(style.shape[1])).astype(np.float32)
     bias = -(units * style[rng.integers(0, len(style), count)]).sum(axis=1)
-    bent = style @ units.T + bias
-    features = np.concatenate([style, np.where(bent > 0, bent, model.SLOPE * bent)], axis=1)
+    hinges = {"units": units, "units_bias": bias}
+    features = model.prior_features(hinges, style)
     # As if as many chips as features foretold nothing: few chips would foretell themselves.
     ridge = features.shape[1] / len(features)
     slope, level, mean = _regress(features, detail, ridge)
@@ -185,8 +188,7 @@ def _fit_prior(style: Array, detail: Array, rng: np.random.Generator) -> dict[st
     logs = np.log(size / max(float(size.mean()), 1e-9) + 1e-2)
     steep, low, _ = _regress(features, logs, ridge)
     return {
-        "units": units,
-        "units_bias": bias,
+        **hinges,
         "prior": np.concatenate([slope, COMPANDING * steep], axis=1).T.copy(),
         "prior_bias": np.concatenate([level, COMPANDING * low]),
     }

@@ -1,4 +1,4 @@
-"""Ways to run the parts of a job: one after the other, or in processes of this machine."""
+"""The parts of a job in processes of this machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ Result = TypeVar("Result")
 def run(task: Callable[[int, int], Result], parts: int, workers: int) -> Iterator[Result]:
     """Call `task(i, parts)` for each part and yield the results as they come.
 
-    With more than one worker the task and its results must pickle. Raises the first error; a
-    worker that was killed is one clear line, and a rerun does what is missing.
+    The task and its results must pickle. Raises the first error; a worker that was killed is
+    one clear line, and a rerun does what is missing.
     """
-    if workers <= 1:
-        for part in range(parts):
-            yield task(part, parts)
-        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting = [pool.submit(task, part, parts) for part in range(parts)]

@@ -108,22 +108,23 @@ def fit_region(
 ) -> dict[str, Any]:
     """Fit and write a region's decoder; its row of the models table as JSON values.
 
-    data: training and test chips of the region. A region without training chips gets a
-    neutral adapter, and says so with train_tiles 0.
+    data: training and test chips of the region. Where they are too few to train on, a
+    neutral adapter stands for an adapter or a full network; train_tiles says how many they were.
     """
     train_set, test_set = data
     space, arch, kind = base.space, base.architecture, settings.codec
-    z = _stored_vectors(base, train_set.pixels)
+    enough = len(train_set) >= train.LEAST_TILES
     adapter: model.Weights | None = None
     own: model.Weights | None = None
-    if kind == "full" and len(train_set) >= 8:
+    if kind == "full" and enough:
         own, made = _fit_full(store, base, recipe, region, train_set.pixels)
     elif kind == "shared":
         made = (space.backbone or "", space.backbone_length)
     else:
         kind = "adapter"
         fresh = model.neutral_adapter(arch)
-        if len(train_set) >= 8:
+        if enough:
+            z = _stored_vectors(base, train_set.pixels)
             fresh = train.fit_adapter(arch, base.backbone, z, train_set.pixels, recipe)
         sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe)
         made = (sha, length)

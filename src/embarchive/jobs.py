@@ -43,11 +43,12 @@ def build(
     except BadInput:
         Staging(open_store(out), made["plan"]).clear_if_idle()
         raise
-    task = partial(_encode_part, out, made["plan"])
     parts = max(-(-int(made["tiles"]) // PART_TILES), 2 * workers if workers > 1 else 1)
-    for done, _ in enumerate(engine.run(task, parts, workers) if workers > 1 else ()):
-        progress("encode parts", done + 1, parts)
-    if workers <= 1:
+    if workers > 1:
+        task = partial(_encode_part, out, made["plan"])
+        for done, _ in enumerate(engine.run(task, parts, workers)):
+            progress("encode parts", done + 1, parts)
+    else:
         for part in range(parts):
             encode(out, plan=made["plan"], part=(part, parts), progress=progress)
     return commit(out, plan=made["plan"], progress=progress) | {

@@ -177,10 +177,16 @@ def style_numbers(encoder: Weights, x: Array) -> Array:
     return found.astype(np.float32)
 
 
+def prior_features(weights: Weights, style: Array) -> Array:
+    """What the prior is linear in, (n, style + PRIOR_UNITS): the style numbers and hinges."""
+    return np.concatenate(
+        [style, _leaky(style @ weights["units"].T + weights["units_bias"])], axis=1
+    )
+
+
 def prior(weights: Weights, style: Array) -> tuple[Array, Array]:
     """What style numbers (n, style) foretell of the detail: mean (n, dim - style), scale (n, 1)."""
-    units = _leaky(style @ weights["units"].T + weights["units_bias"])
-    found = np.concatenate([style, units], axis=1) @ weights["prior"].T + weights["prior_bias"]
+    found = prior_features(weights, style) @ weights["prior"].T + weights["prior_bias"]
     return found[:, :-1], np.exp(np.clip(found[:, -1:], -LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
 
 

@@ -226,6 +226,17 @@ def _check_models(table: pa.Table, name: str) -> None:
         _check_numbers(table[column], name, column, 1, MAX_LENGTH)
 
 
+def model_objects(row: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """(kind, sha256, length) of the objects that a row of the models table names."""
+    named = (
+        ("model", "model_id", "length"),
+        ("model", "backbone", "backbone_length"),
+        ("model-card", "card_sha256", "card_length"),
+        ("model-onnx", "onnx_sha256", "onnx_length"),
+    )
+    return [(kind, row[sha], row[length] or 0) for kind, sha, length in named if row[sha]]
+
+
 def part_ref(table: pa.Table, sha256: str, length: int) -> PartRef:
     """What a part's shards hold together."""
     box = table["bbox"].combine_chunks()

@@ -114,16 +114,17 @@ def _train_regions(
     else:
         split = fitting.split_cells(every, job.settings, job.recipe.seed)
     pca: Pca | None = None
+    if sample is not None:
+        pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
+        sampled = regions.region_of(sample.geohash, job.settings)
     for done, region in enumerate(todo):
         if sample is not None and sample.whole:
-            own = sample.only(regions.region_of(sample.geohash, job.settings) == region)
+            own = sample.only(sampled == region)
         else:
             cells = every[owner == region]
             own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
-        if pca is None and sample is not None:
-            pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
         data = own.only(keep), own.only(test)
         row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
         staging.write("train", region_record(region), row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from embarchive.errors import BadInput, Damaged
 from embarchive.model import Architecture, Array, Weights
 
 MAX_WEIGHTS = 64 << 20
+Kind = TypeVar("Kind")
 
 
 def load_weights(data: bytes, arch: Architecture, kind: str) -> dict[str, Array]:
@@ -60,7 +61,7 @@ def dump_weights(weights: Weights, numbers: str, metadata: Mapping[str, str]) ->
     return b"".join([len(text).to_bytes(8, "little"), text, *(v.tobytes() for _, v in stored)])
 
 
-def part(weights: Weights, prefix: str) -> dict[str, Array]:
+def part(weights: Mapping[str, Kind], prefix: str) -> dict[str, Kind]:
     """The tensors whose names start with a prefix, without it."""
     return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embarchive import model
-from embarchive.components import START_BYTES, WIDE_BASIS, Fitted, begin, normaliser, settle
+from embarchive import model, tensors
+from embarchive.components import Fitted, begin, normaliser, settle
 from embarchive.errors import BadInput
 from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe
@@ -30,6 +30,7 @@ torch.set_num_threads(1)
 Step = Callable[[int, int], None]
 Params = dict[str, Tensor]
 
+LEAST_TILES = 8
 LEARNING_RATE = 1.5e-3
 # More passes over few tiles learn them by heart.
 MOST_PASSES = 60
@@ -55,16 +56,15 @@ def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
 
     `step(done, total)` is called after each step. Raises BadInput below 8 chips.
     """
-    if len(chips) < 8:
-        raise BadInput(f"train: expected at least 8 training tiles, found {len(chips)}")
+    if len(chips) < LEAST_TILES:
+        raise BadInput(f"train: expected at least {LEAST_TILES} training tiles, found {len(chips)}")
     rng = np.random.default_rng(recipe.seed)
     mean, std = normaliser(chips)
     x = (chips - mean[:, None, None]) / std[:, None, None]
-    room = START_BYTES // (16 * WIDE_BASIS * arch.grid[0] * arch.grid[1])
-    encoder, decoder = begin(arch, x[rng.permutation(len(x))[:room]], rng)
-    for weights in (encoder, decoder):
+    start = begin(arch, x, rng)
+    for weights in (start.encoder, start.decoder):
         weights.update(mean=mean, std=std)
-    return settle(_descend(arch, Fitted(encoder, decoder), x, recipe, step), arch, chips)
+    return settle(_descend(arch, start, x, recipe, step), arch, chips)
 
 
 def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fitted:
@@ -198,8 +198,7 @@ def _descend(
     )
     learned = [value for some in groups.values() for value in some]
     generator = torch.Generator().manual_seed(recipe.seed)
-    encoder = {k[8:]: v for k, v in params.items() if k.startswith("encoder.")}
-    decoder = {k[8:]: v for k, v in params.items() if k.startswith("decoder.")}
+    encoder, decoder = tensors.part(params, "encoder."), tensors.part(params, "decoder.")
     for done in range(steps):
         pick = torch.randint(0, len(x), (recipe.batch,), generator=generator).numpy()
         chips = _flip(x[pick], torch.randint(0, 4, (1,), generator=generator).item())
@@ -215,18 +214,14 @@ def _descend(
         schedule.step()
         step(done + 1, steps)
     found = {name: value.detach().numpy().copy() for name, value in params.items()}
-    return Fitted(
-        {k[8:]: v for k, v in found.items() if k.startswith("encoder.")},
-        {k[8:]: v for k, v in found.items() if k.startswith("decoder.")},
-    )
+    return Fitted(tensors.part(found, "encoder."), tensors.part(found, "decoder."))
 
 
 def _variance(arch: Architecture, start: Fitted, x: Array, beta: float) -> Array:
     """The posterior variance (dim,) that is best for the networks as they start, where the
     slope of the squared error meets that of the divergence. Adam alone would take too long."""
-    weights = {name: value.detach() for name, value in _tensors(start).items()}
-    encoder = {k[8:]: v for k, v in weights.items() if k.startswith("encoder.")}
-    decoder = {k[8:]: v for k, v in weights.items() if k.startswith("decoder.")}
+    weights = _tensors(start)
+    encoder, decoder = tensors.part(weights, "encoder."), tensors.part(weights, "decoder.")
     slope = np.zeros(arch.dim)
     with torch.no_grad():
         style = torch.tensor(model.style_numbers(start.encoder, x))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, manifest
+from embarchive import digests, manifest, parts
 from embarchive.commit import find_head
 from embarchive.errors import (
     EmbarchiveError,
@@ -112,14 +112,7 @@ def _models(generation: Generation, tables: dict[str, pa.Table | None]) -> Itera
         return
     table = tables[manifest.object_path("manifest-parquet", generation.models.sha256)]
     for row in table.to_pylist() if table is not None else []:
-        for kind, sha256, length in (
-            ("model", "model_id", "length"),
-            ("model", "backbone", "backbone_length"),
-            ("model-card", "card_sha256", "card_length"),
-            ("model-onnx", "onnx_sha256", "onnx_length"),
-        ):
-            if row[sha256]:
-                yield _item(kind, row[sha256], row[length] or 0)
+        yield from (_item(*one) for one in parts.model_objects(row))
 
 
 def _item(kind: str, sha256: str, length: int) -> Item:
