@@ -24,7 +24,7 @@ def topics() -> list[str]:
 def text(topic: str) -> str:
     """A golden file as it should be."""
     value: Any = importlib.import_module(f"golden.{topic}").make()
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    return json.dumps(value, allow_nan=False) + "\n"
 
 
 def write() -> None:
