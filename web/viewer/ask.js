@@ -1,0 +1,128 @@
+// The form: shows a session, and tells of what the visitor changes in it.
+
+import { COUNTS, isPlace, MOST_EXEMPLARS } from "./session.js";
+import { day, extent } from "./words.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {object} Heard
+ * @property {(patch: Partial<Session>) => void} change
+ * @property {(text: string) => void} add    an exemplar was typed
+ * @property {() => void} draw   a rectangle is to be drawn, or no longer
+ * @property {() => void} here   the view is to be the rectangle
+ * @property {(message: string) => void} refuse
+ */
+
+/** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
+export function byId(id, kind) {
+  const found = document.getElementById(id);
+  if (!(found instanceof kind)) throw new Error(`page: expected a ${kind.name} #${id}, found none`);
+  return found;
+}
+
+/** The form of the page. @param {Heard} heard */
+export function makeForm(heard) {
+  const input = Object.freeze({
+    place: byId("place", HTMLInputElement),
+    from: byId("from", HTMLInputElement),
+    to: byId("to", HTMLInputElement),
+    k: byId("k", HTMLSelectElement),
+    op: byId("op", HTMLSelectElement),
+    dates: byId("dates", HTMLInputElement),
+    invert: byId("invert", HTMLInputElement),
+  });
+  input.k.replaceChildren(...COUNTS.map((count) => new Option(String(count), String(count))));
+  byId("ask", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = input.place.value.trim().replace(/\s*,\s*/, ",");
+    if (!text) return;
+    if (!isPlace(text)) {
+      heard.refuse(`A place: expected a geohash or longitude,latitude, found ${text}`);
+      return;
+    }
+    input.place.value = "";
+    heard.add(text);
+  });
+  input.from.addEventListener("change", () => heard.change({ from: input.from.value }));
+  input.to.addEventListener("change", () => heard.change({ to: input.to.value }));
+  input.k.addEventListener("change", () => heard.change({ k: Number(input.k.value) }));
+  input.op.addEventListener("change", () => heard.change({ op: input.op.value === "min" ? "min" : "mean" }));
+  input.dates.addEventListener("change", () => heard.change({ dates: input.dates.checked }));
+  input.invert.addEventListener("change", () => heard.change({ invert: input.invert.checked }));
+  const draw = byId("draw", HTMLButtonElement);
+  draw.addEventListener("click", heard.draw);
+  byId("here", HTMLButtonElement).addEventListener("click", heard.here);
+
+  return Object.freeze({
+    /** @param {Session} session */
+    show(session) {
+      showExemplars(session, heard);
+      showRegion(session, heard);
+      input.from.value = session.from;
+      input.to.value = session.to;
+      input.k.value = String(session.k);
+      input.op.value = session.op;
+      input.dates.checked = session.dates;
+      input.invert.checked = session.invert;
+      byId("heat", HTMLInputElement).checked = session.heat;
+      for (const choice of document.querySelectorAll('input[name="show"]')) {
+        if (choice instanceof HTMLInputElement) choice.checked = choice.value === session.show;
+      }
+    },
+    /** The days that the archive has. @param {[number, number] | null} span */
+    limit(span) {
+      for (const field of [input.from, input.to]) {
+        field.disabled = !span;
+        if (!span) continue;
+        field.min = day(span[0]);
+        field.max = day(span[1]);
+      }
+    },
+    /** @param {boolean} on */
+    drawing(on) {
+      draw.setAttribute("aria-pressed", String(on));
+      draw.textContent = on ? "Drag on the map" : "Draw a rectangle";
+    },
+  });
+}
+
+/** A session with one more exemplar on a side, and on no other; null when there are too many.
+ * @param {Session} session @param {"like" | "unlike"} side @param {string} text */
+export function withExemplar(session, side, text) {
+  const other = side === "like" ? "unlike" : "like";
+  const kept = session[side].filter((one) => one !== text);
+  if (kept.length >= MOST_EXEMPLARS) return null;
+  return { [side]: [...kept, text], [other]: session[other].filter((one) => one !== text) };
+}
+
+/** @param {Session} session @param {Heard} heard */
+function showExemplars(session, heard) {
+  const chips = /** @type {const} */ (["like", "unlike"]).flatMap((side) =>
+    session[side].map((text) => {
+      const remove = () => heard.change({ [side]: session[side].filter((one) => one !== text) });
+      return chip("li", side, text, remove);
+    }),
+  );
+  byId("exemplars", HTMLUListElement).replaceChildren(...chips);
+}
+
+/** @param {Session} session @param {Heard} heard */
+function showRegion({ bbox }, heard) {
+  const chips = bbox ? [chip("span", "region", extent(bbox), () => heard.change({ bbox: null }))] : [];
+  byId("region", HTMLSpanElement).replaceChildren(...chips);
+}
+
+/** @param {string} tag @param {string} kind @param {string} text @param {() => void} remove */
+function chip(tag, kind, text, remove) {
+  const made = document.createElement(tag);
+  made.className = `chip ${kind}`;
+  const label = document.createElement("span");
+  label.textContent = text;
+  const away = document.createElement("button");
+  away.type = "button";
+  away.textContent = "×";
+  away.setAttribute("aria-label", `Remove ${text}`);
+  away.addEventListener("click", remove);
+  made.append(label, away);
+  return made;
+}

@@ -1,0 +1,113 @@
+// One tile as the page shows it: its picture and what is known of it.
+
+import { day, number, score } from "./words.js";
+
+/**
+ * @typedef {object} Tile
+ * @property {string} geohash
+ * @property {number} datetime   microseconds since 1970, NaN without a date
+ * @property {string} source
+ * @property {number} valid      share of pixels that are data, 0..1
+ * @property {number | null} score   squared distance in embedding units; null when not ranked
+ * @property {readonly number[]} bounds   west south east north, degrees
+ *
+ * @typedef {object} Asked
+ * @property {(tile: Tile) => void} more   "like this"
+ * @property {(tile: Tile) => void} less   "not like this"
+ * @property {(tile: Tile) => void} go     "where is it"
+ * @property {(rank: number | null) => void} point   pointed at, or no longer
+ *
+ * @typedef {object} Card
+ * @property {HTMLLIElement} element
+ * @property {(pixels: Uint8ClampedArray, width: number, height: number) => void} paint
+ * @property {(message: string) => void} fail   no picture, and why
+ * @property {(on: boolean) => void} mark
+ */
+
+/** A card of a tile at a rank, 0 the best. @param {Tile} tile @param {number} rank
+ * @param {Asked} asked @returns {Card} */
+export function makeCard(tile, rank, asked) {
+  const element = document.createElement("li");
+  element.className = "card";
+  element.dataset.geohash = tile.geohash;
+  element.dataset.rank = String(rank + 1);
+  const canvas = document.createElement("canvas");
+  canvas.className = "waiting";
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded from its embedding`);
+  const show = button("picture", `Show ${tile.geohash} on the map`, () => asked.go(tile));
+  show.replaceChildren(canvas, text("span", "rank", tile.score === null ? "" : String(rank + 1)));
+  const note = text("p", "note", "");
+  note.hidden = true;
+  element.append(show, facts(tile), note, choices(tile, asked));
+  element.addEventListener("pointerenter", () => asked.point(rank));
+  element.addEventListener("pointerleave", () => asked.point(null));
+
+  return Object.freeze({
+    element,
+    paint(pixels, width, height) {
+      canvas.width = width;
+      canvas.height = height;
+      const image = new ImageData(new Uint8ClampedArray(pixels), width, height);
+      canvas.getContext("2d")?.putImageData(image, 0, 0);
+      canvas.className = "decoded";
+    },
+    fail(message) {
+      canvas.className = "failed";
+      note.textContent = message;
+      note.hidden = false;
+    },
+    mark(on) {
+      element.classList.toggle("marked", on);
+    },
+  });
+}
+
+/** @param {Tile} tile */
+function facts(tile) {
+  const list = document.createElement("dl");
+  /** @param {string} name @param {string} value @param {string} [title] */
+  const add = (name, value, title = "") => {
+    if (!value) return;
+    const item = text("dd", "", value);
+    item.title = title || value;
+    list.append(text("dt", "", name), item);
+  };
+  add("Place", tile.geohash);
+  add("Date", day(tile.datetime));
+  if (tile.score !== null) add("Distance", score(tile.score), "squared distance of the embeddings");
+  if (tile.valid < 0.995) add("Clear", `${number(Math.floor(tile.valid * 100))} %`);
+  add("Source", tile.source);
+  return list;
+}
+
+/** @param {Tile} tile @param {Asked} asked */
+function choices(tile, asked) {
+  const row = document.createElement("div");
+  row.className = "choices";
+  const more = button("quiet", `Find more like ${tile.geohash}`, () => asked.more(tile));
+  more.textContent = "+ like";
+  const less = button("quiet", `Find less like ${tile.geohash}`, () => asked.less(tile));
+  less.textContent = "− unlike";
+  row.append(more, less);
+  return row;
+}
+
+/** @param {string} kind @param {string} label @param {() => void} act */
+function button(kind, label, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = kind;
+  made.setAttribute("aria-label", label);
+  made.title = label;
+  made.addEventListener("click", act);
+  return made;
+}
+
+/** @param {string} tag @param {string} kind @param {string} content */
+function text(tag, kind, content) {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.textContent = content;
+  return made;
+}

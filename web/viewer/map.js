@@ -1,0 +1,212 @@
+// The map: footprint, tiles, exemplars, hits, the rectangle, heat. The door to MapLibre.
+
+import * as maplibre from "./vendor/maplibre-gl.js";
+import { drawCoasts, empty, palette, style } from "./basemap.js";
+
+/**
+ * @typedef {readonly number[]} Box  west south east north, degrees; west > east over the antimeridian
+ * @typedef {object} Heard
+ * @property {(lon: number, lat: number) => void} onPick   a place was clicked
+ * @property {(box: [number, number, number, number]) => void} onRectangle
+ * @property {() => void} onView   the view has come to rest
+ * @property {(rank: number | null) => void} onHover   a hit is pointed at, or none
+ */
+
+const SOURCES = /** @type {const} */ (["footprint", "tiles", "region", "hits", "exemplars"]);
+const WORKER = new URL("./vendor/maplibre-gl-worker.js", import.meta.url).href;
+
+/** The address of MapLibre's worker, which a Trusted Types policy has to let through. */
+export const MAP_WORKER = WORKER;
+
+/** A map in an element. @param {HTMLElement} element @param {Heard} heard */
+export function createMap(element, heard) {
+  const colours = palette(matchMedia("(prefers-color-scheme: dark)").matches);
+  maplibre.setWorkerUrl(WORKER);
+  const map = new maplibre.Map({
+    container: element,
+    style: style(colours),
+    center: [10, 25],
+    zoom: 1,
+    minZoom: 0,
+    maxZoom: 19,
+    attributionControl: false,
+    dragRotate: false,
+    pitchWithRotate: false,
+    touchPitch: false,
+    fadeDuration: 0,
+  });
+  map.touchZoomRotate.disableRotation();
+  map.addControl(new maplibre.NavigationControl({ showCompass: false }), "top-right");
+  map.addControl(new maplibre.ScaleControl({}), "bottom-right");
+  const loaded = new Promise((resolve) => map.once("load", () => resolve(addLayers(map, colours))));
+  void loaded.then(() => drawCoasts(map));
+  map.on("click", (event) => heard.onPick(wrap(event.lngLat.lng), event.lngLat.lat));
+  map.on("moveend", () => heard.onView());
+  map.on("mousemove", "hits", (event) => heard.onHover(event.features?.[0]?.properties.rank ?? null));
+  map.on("mouseleave", "hits", () => heard.onHover(null));
+  const drawing = rectangleTool(map, heard.onRectangle);
+
+  return Object.freeze({
+    loaded,
+    drawing,
+    /** Boxes of what the archive covers. @param {readonly Box[]} boxes */
+    showFootprint: (boxes) => put(map, "footprint", boxes.map((box) => polygon(box))),
+    /** Single tiles. @param {readonly Box[]} boxes */
+    showTiles: (boxes) => put(map, "tiles", boxes.map((box) => polygon(box))),
+    /** Hits, best first. @param {readonly Box[]} boxes */
+    showHits: (boxes) => put(map, "hits", boxes.map((box, rank) => polygon(box, { rank }))),
+    /** @param {readonly Box[]} like @param {readonly Box[]} unlike */
+    showExemplars: (like, unlike) =>
+      put(map, "exemplars", [
+        ...like.map((box) => polygon(box, { like: true })),
+        ...unlike.map((box) => polygon(box, { like: false })),
+      ]),
+    /** The rectangle searched in. @param {Box | null} box */
+    showRegion: (box) => put(map, "region", box ? [polygon(box)] : []),
+    /** Mark one hit. @param {number | null} rank */
+    markHit: (rank) => map.setFilter("hit-marked", ["==", ["get", "rank"], rank ?? -1]),
+    /** A picture over a box, under the hits; null takes it away.
+     * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
+    showHeat: (canvas, box) => showHeat(map, canvas, box),
+    /** Bring a box into view, beside the panel. @param {Box} box @param {boolean} [gently] */
+    fit: (box, gently = true) => fit(map, box, gently),
+    /** @param {readonly [number, number, number]} view longitude, latitude, zoom */
+    jump: ([lon, lat, zoom]) => map.jumpTo({ center: [lon, lat], zoom }),
+    /** Longitude, latitude, zoom, as an address has them. @returns {[number, number, number]} */
+    view: () => {
+      const { lng, lat } = map.getCenter();
+      return [round(wrap(lng), 5), round(lat, 5), round(map.getZoom(), 2)];
+    },
+    /** What can be seen, west south east north. @returns {[number, number, number, number]} */
+    bounds: () => boxOf(map.getBounds()),
+    size: () => ({ width: map.getCanvas().clientWidth, height: map.getCanvas().clientHeight }),
+  });
+}
+
+/** @param {maplibre.Map} map @param {import("./basemap.js").Palette} colours */
+function addLayers(map, colours) {
+  for (const name of SOURCES) map.addSource(name, { type: "geojson", data: empty() });
+  /** @param {string} id @param {string} source @param {object} paint */
+  const line = (id, source, paint) =>
+    map.addLayer({ id, type: "line", source, paint: /** @type {any} */ (paint) });
+  /** @param {string} id @param {string} source @param {object} paint */
+  const fill = (id, source, paint) =>
+    map.addLayer({ id, type: "fill", source, paint: /** @type {any} */ (paint) });
+  fill("footprint", "footprint", { "fill-color": colours.footprint, "fill-opacity": 0.08 });
+  line("footprint-edge", "footprint", { "line-color": colours.footprint, "line-width": 1.5 });
+  line("tiles", "tiles", { "line-color": colours.tile, "line-opacity": 0.35, "line-width": 0.7 });
+  line("region", "region", { "line-color": colours.box, "line-width": 2, "line-dasharray": [3, 2] });
+  fill("hits", "hits", { "fill-color": colours.hit, "fill-opacity": 0.12 });
+  line("hit-edge", "hits", { "line-color": colours.hit, "line-width": 1.6 });
+  line("hit-marked", "hits", { "line-color": colours.hit, "line-width": 4 });
+  map.setFilter("hit-marked", ["==", ["get", "rank"], -1]);
+  const which = ["case", ["get", "like"], colours.pick, colours.less];
+  line("exemplars", "exemplars", { "line-color": which, "line-width": 3.5 });
+}
+
+/** @param {maplibre.Map} map @param {string} name @param {GeoJSON.Feature[]} features */
+function put(map, name, features) {
+  const source = /** @type {maplibre.GeoJSONSource | undefined} */ (map.getSource(name));
+  source?.setData({ type: "FeatureCollection", features });
+}
+
+/** @param {maplibre.Map} map @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
+function showHeat(map, canvas, box) {
+  if (map.getLayer("heat")) map.removeLayer("heat");
+  if (map.getSource("heat")) map.removeSource("heat");
+  if (!canvas || !box) return;
+  const [west, south, east, north] = unwrapped(box);
+  const corners = [[west, north], [east, north], [east, south], [west, south]];
+  map.addSource("heat", {
+    type: "canvas", canvas, animate: false, coordinates: /** @type {any} */ (corners),
+  });
+  const paint = { "raster-opacity": 0.75, "raster-fade-duration": 0 };
+  map.addLayer({ id: "heat", type: "raster", source: "heat", paint }, "footprint-edge");
+}
+
+/** @param {maplibre.Map} map @param {Box} box @param {boolean} gently */
+function fit(map, box, gently) {
+  const [west, south, east, north] = unwrapped(box);
+  const calm = !gently || matchMedia("(prefers-reduced-motion: reduce)").matches;
+  map.fitBounds([west, south, east, north], { padding: 40, maxZoom: 15, animate: !calm, duration: 600 });
+}
+
+/** Dragging a rectangle: `start()` waits for one, `stop()` gives up, `busy()` tells.
+ * @param {maplibre.Map} map @param {Heard["onRectangle"]} onRectangle */
+function rectangleTool(map, onRectangle) {
+  const element = map.getCanvasContainer();
+  let active = false;
+  /** @type {maplibre.LngLat | null} */
+  let from = null;
+
+  /** @param {PointerEvent} event */
+  const at = (event) => {
+    const { left, top } = element.getBoundingClientRect();
+    return map.unproject([event.clientX - left, event.clientY - top]);
+  };
+  /** @param {PointerEvent} event @returns {[number, number, number, number]} */
+  const box = (event) => {
+    const start = /** @type {maplibre.LngLat} */ (from);
+    return boxOf(new maplibre.LngLatBounds(start, start).extend(at(event)));
+  };
+  const stop = () => {
+    active = false;
+    from = null;
+    map.dragPan.enable();
+    element.classList.remove("drawing");
+  };
+  element.addEventListener("pointerdown", (event) => {
+    if (!active || event.button !== 0) return;
+    from = at(event);
+    element.setPointerCapture(event.pointerId);
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (active && from) put(map, "region", [polygon(box(event))]);
+  });
+  element.addEventListener("pointerup", (event) => {
+    if (!active || !from) return;
+    const found = box(event);
+    stop();
+    onRectangle(found);
+  });
+  return Object.freeze({
+    start: () => {
+      active = true;
+      map.dragPan.disable();
+      element.classList.add("drawing");
+    },
+    stop,
+    busy: () => active,
+  });
+}
+
+/** @param {Box} box @param {Record<string, any>} [properties] @returns {GeoJSON.Feature} */
+function polygon(box, properties = {}) {
+  const [west, south, east, north] = unwrapped(box);
+  const ring = [[west, south], [east, south], [east, north], [west, north], [west, south]];
+  return { type: "Feature", properties, geometry: { type: "Polygon", coordinates: [ring] } };
+}
+
+/** A box whose east is not below its west. @param {Box} box */
+function unwrapped([west, south, east, north]) {
+  return [west, south, east < west ? east + 360 : east, north];
+}
+
+/** @param {maplibre.LngLatBounds} found @returns {[number, number, number, number]} */
+function boxOf(found) {
+  const whole = found.getEast() - found.getWest() >= 360;
+  const west = whole ? -180 : wrap(found.getWest());
+  const east = whole ? 180 : wrap(found.getEast());
+  const box = [west, Math.max(-90, found.getSouth()), east, Math.min(90, found.getNorth())];
+  return /** @type {any} */ (box.map((side) => round(side, 6)));
+}
+
+/** Degrees in -180..180. @param {number} lon */
+function wrap(lon) {
+  return ((((lon + 180) % 360) + 360) % 360) - 180;
+}
+
+/** @param {number} value @param {number} digits */
+function round(value, digits) {
+  return Number(value.toFixed(digits));
+}

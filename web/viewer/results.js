@@ -1,0 +1,54 @@
+// The list of tiles beside the map: cards, and the pictures that arrive one batch after another.
+
+import { byId } from "./ask.js";
+import { makeCard } from "./cards.js";
+
+/**
+ * @typedef {import("./cards.js").Tile} Tile
+ * @typedef {import("./cards.js").Asked} Asked
+ * @typedef {{index: number, width: number, height: number, pixels: Uint8ClampedArray}} Picture
+ */
+
+/** The list, empty at first. @param {Asked} asked */
+export function makeResults(asked) {
+  const section = byId("found", HTMLElement);
+  const list = byId("cards", HTMLOListElement);
+  const count = byId("count", HTMLHeadingElement);
+  const spent = byId("spent", HTMLParagraphElement);
+  /** @type {import("./cards.js").Card[]} */
+  let cards = [];
+
+  return Object.freeze({
+    /** @param {readonly Tile[]} tiles @param {string} title */
+    show(tiles, title) {
+      cards = tiles.map((tile, rank) => makeCard(tile, rank, asked));
+      list.replaceChildren(...cards.map((card) => card.element));
+      count.textContent = title;
+      spent.textContent = "";
+      section.hidden = false;
+    },
+    clear() {
+      cards = [];
+      list.replaceChildren();
+      section.hidden = true;
+    },
+    /** What the search read. @param {string} text */
+    note(text) {
+      spent.textContent = text;
+    },
+    /** @param {readonly Picture[]} pictures */
+    paint(pictures) {
+      for (const { index, pixels, width, height } of pictures) cards[index]?.paint(pixels, width, height);
+    },
+    /** @param {string} message */
+    fail(message) {
+      for (const card of cards) card.fail(message);
+    },
+    /** Mark one card, and bring it into view when it was found on the map.
+     * @param {number | null} rank @param {boolean} reveal */
+    mark(rank, reveal) {
+      cards.forEach((card, at) => card.mark(at === rank));
+      if (reveal && rank !== null) cards[rank]?.element.scrollIntoView({ block: "nearest" });
+    },
+  });
+}
