@@ -1,0 +1,3 @@
+export { parquetMetadata } from "hyparquet/src/metadata.js";
+export { parquetHeader } from "hyparquet/src/column.js";
+export { decompress as unzstd } from "fzstd";
