@@ -1,5 +1,6 @@
 // The form: shows a session, and tells of what the visitor changes in it.
 
+import { byId } from "./elements.js";
 import { COUNTS, isPlace, MOST_EXEMPLARS } from "./session.js";
 import { day, extent } from "./words.js";
 
@@ -12,13 +13,6 @@ import { day, extent } from "./words.js";
  * @property {() => void} here   the view is to be the rectangle
  * @property {(message: string) => void} refuse
  */
-
-/** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
-export function byId(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`page: expected a ${kind.name} #${id}, found none`);
-  return found;
-}
 
 /** The form of the page. @param {Heard} heard */
 export function makeForm(heard) {

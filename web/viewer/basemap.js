@@ -1,14 +1,17 @@
-// Land and sea, vendored: a map without any other host. Coarse coasts come first, finer ones
-// when somebody looks closer.
+// Land and sea, vendored: a map without any other host. Coasts are drawn as picture tiles on a
+// canvas, because MapLibre's triangles go wrong on land that a tile's edge cuts many times.
 
 import { feature } from "./vendor/topojson.js";
 
 /**
- * @typedef {import("maplibre-gl").StyleSpecification} Style
  * @typedef {Readonly<Record<"sea" | "land" | "coast" | "tile" | "footprint" | "hit" | "pick" | "less" | "box", string>>} Palette
+ * @typedef {{points: Float64Array, box: number[]}} Ring   x and y in 0..1 on the Mercator square
  */
 
-const FINER_FROM_ZOOM = 4;
+const TILE = 256;
+// From this zoom on, finer coasts are fetched; beyond the last one there is no more to show.
+const FINER_FROM = 4;
+const LAST = 9;
 
 /** @type {Palette} */
 const LIGHT = Object.freeze({
@@ -26,47 +29,94 @@ export function palette(dark) {
   return dark ? DARK : LIGHT;
 }
 
-/** MapLibre's style with sea and land alone. @param {Palette} colours @returns {Style} */
+/** MapLibre's style with sea and land alone; `coasts` answers its tiles. @param {Palette} colours
+ * @returns {import("maplibre-gl").StyleSpecification} */
 export function style(colours) {
+  const tiles = ["coast://{z}/{x}/{y}"];
   return {
     version: 8,
-    sources: { land: { type: "geojson", data: empty() } },
+    sources: { land: { type: "raster", tiles, tileSize: TILE, maxzoom: LAST } },
     layers: [
       { id: "sea", type: "background", paint: { "background-color": colours.sea } },
-      { id: "land", type: "fill", source: "land", paint: { "fill-color": colours.land } },
-      { id: "coast", type: "line", source: "land", paint: { "line-color": colours.coast } },
+      { id: "land", type: "raster", source: "land", paint: { "raster-fade-duration": 0 } },
     ],
   };
 }
 
-/** No features. @returns {GeoJSON.FeatureCollection} */
-export function empty() {
-  return { type: "FeatureCollection", features: [] };
-}
-
-/** Draw the coasts on a map, and finer ones once it is zoomed in. A coast that does not load
- * leaves the map without it: the archive can be used all the same.
- * @param {import("maplibre-gl").Map} map */
-export async function drawCoasts(map) {
-  await drawCoast(map, "land-110m.json");
-  const finer = () => {
-    if (map.getZoom() < FINER_FROM_ZOOM) return;
-    map.off("zoomend", finer);
-    void drawCoast(map, "land-50m.json");
+/** A protocol for MapLibre that draws the tiles of `style`. A coast that does not load leaves
+ * the sea: the archive can be used all the same. @param {Palette} colours */
+export function coasts(colours) {
+  const coarse = once(() => rings("land-110m.json"));
+  const fine = once(() => rings("land-50m.json"));
+  /** @param {{url: string}} request */
+  return async ({ url }) => {
+    const [z, x, y] = url.replace("coast://", "").split("/").map(Number);
+    const land = await (z < FINER_FROM ? coarse() : fine());
+    return { data: draw(land, z, x, y, colours) };
   };
-  map.on("zoomend", finer);
-  finer();
 }
 
-/** @param {import("maplibre-gl").Map} map @param {string} name */
-async function drawCoast(map, name) {
+/** @param {readonly Ring[]} land @param {number} z @param {number} x @param {number} y
+ * @param {Palette} colours */
+function draw(land, z, x, y, colours) {
+  const canvas = new OffscreenCanvas(2 * TILE, 2 * TILE);
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const count = 2 ** z;
+  const scale = 2 * TILE * count;
+  // Rings that a stroke just outside may reach into are drawn too.
+  const near = 0.01 / count;
+  const seen = [x / count - near, y / count - near, (x + 1) / count + near, (y + 1) / count + near];
+  pen.setTransform(scale, 0, 0, scale, -x * 2 * TILE, -y * 2 * TILE);
+  pen.beginPath();
+  for (const { points, box } of land) {
+    if (box[0] > seen[2] || box[2] < seen[0] || box[1] > seen[3] || box[3] < seen[1]) continue;
+    pen.moveTo(points[0], points[1]);
+    for (let i = 2; i < points.length; i += 2) pen.lineTo(points[i], points[i + 1]);
+    pen.closePath();
+  }
+  pen.fillStyle = colours.land;
+  pen.fill("evenodd");
+  pen.strokeStyle = colours.coast;
+  pen.lineWidth = 1.6 / scale;
+  pen.stroke();
+  return canvas.transferToImageBitmap();
+}
+
+/** The rings of a vendored coast; none when it does not load.
+ * @param {string} name @returns {Promise<Ring[]>} */
+async function rings(name) {
   try {
     const answer = await fetch(new URL(`vendor/${name}`, import.meta.url));
-    if (!answer.ok) return;
+    if (!answer.ok) return [];
     const topology = await answer.json();
-    const source = /** @type {import("maplibre-gl").GeoJSONSource} */ (map.getSource("land"));
-    source.setData(feature(topology, topology.objects.land));
+    const found = feature(topology, topology.objects.land);
+    const shapes = found.features.flatMap((/** @type {any} */ one) => one.geometry.coordinates);
+    return shapes.flat().map(ring);
   } catch {
-    // Without coasts.
+    return [];
   }
+}
+
+/** @param {number[][]} coordinates @returns {Ring} */
+function ring(coordinates) {
+  const points = new Float64Array(coordinates.length * 2);
+  const box = [1, 1, 0, 0];
+  coordinates.forEach(([lon, lat], i) => {
+    const angle = (Math.max(-85.05, Math.min(85.05, lat)) * Math.PI) / 180;
+    const x = lon / 360 + 0.5;
+    const y = 0.5 - Math.asinh(Math.tan(angle)) / (2 * Math.PI);
+    points.set([x, y], i * 2);
+    box[0] = Math.min(box[0], x);
+    box[1] = Math.min(box[1], y);
+    box[2] = Math.max(box[2], x);
+    box[3] = Math.max(box[3], y);
+  });
+  return { points, box };
+}
+
+/** @template T @param {() => Promise<T>} make */
+function once(make) {
+  /** @type {Promise<T> | undefined} */
+  let made;
+  return () => (made ??= make());
 }

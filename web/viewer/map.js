@@ -1,7 +1,7 @@
 // The map: footprint, tiles, exemplars, hits, the rectangle, heat. The door to MapLibre.
 
 import * as maplibre from "./vendor/maplibre-gl.js";
-import { drawCoasts, empty, palette, style } from "./basemap.js";
+import { coasts, palette, style } from "./basemap.js";
 
 /**
  * @typedef {readonly number[]} Box  west south east north, degrees; west > east over the antimeridian
@@ -22,6 +22,7 @@ export const MAP_WORKER = WORKER;
 export function createMap(element, heard) {
   const colours = palette(matchMedia("(prefers-color-scheme: dark)").matches);
   maplibre.setWorkerUrl(WORKER);
+  maplibre.addProtocol("coast", coasts(colours));
   const map = new maplibre.Map({
     container: element,
     style: style(colours),
@@ -39,7 +40,6 @@ export function createMap(element, heard) {
   map.addControl(new maplibre.NavigationControl({ showCompass: false }), "top-right");
   map.addControl(new maplibre.ScaleControl({}), "bottom-right");
   const loaded = new Promise((resolve) => map.once("load", () => resolve(addLayers(map, colours))));
-  void loaded.then(() => drawCoasts(map));
   map.on("click", (event) => heard.onPick(wrap(event.lngLat.lng), event.lngLat.lat));
   map.on("moveend", () => heard.onView());
   map.on("mousemove", "hits", (event) => heard.onHover(event.features?.[0]?.properties.rank ?? null));
@@ -85,7 +85,7 @@ export function createMap(element, heard) {
 
 /** @param {maplibre.Map} map @param {import("./basemap.js").Palette} colours */
 function addLayers(map, colours) {
-  for (const name of SOURCES) map.addSource(name, { type: "geojson", data: empty() });
+  for (const name of SOURCES) map.addSource(name, { type: "geojson", data: collection([]) });
   /** @param {string} id @param {string} source @param {object} paint */
   const line = (id, source, paint) =>
     map.addLayer({ id, type: "line", source, paint: /** @type {any} */ (paint) });
@@ -107,7 +107,12 @@ function addLayers(map, colours) {
 /** @param {maplibre.Map} map @param {string} name @param {GeoJSON.Feature[]} features */
 function put(map, name, features) {
   const source = /** @type {maplibre.GeoJSONSource | undefined} */ (map.getSource(name));
-  source?.setData({ type: "FeatureCollection", features });
+  source?.setData(collection(features));
+}
+
+/** @param {GeoJSON.Feature[]} features @returns {GeoJSON.FeatureCollection} */
+function collection(features) {
+  return { type: "FeatureCollection", features };
 }
 
 /** @param {maplibre.Map} map @param {HTMLCanvasElement | null} canvas @param {Box} [box] */

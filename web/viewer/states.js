@@ -1,6 +1,6 @@
 // What state the page is in, said in words: loading, ready, searching, empty, damaged, offline.
 
-import { byId } from "./ask.js";
+import { byId } from "./elements.js";
 
 /** @typedef {"loading" | "ready" | "searching" | "empty" | "asking" | "damaged" | "offline" | "error"} State */
 
