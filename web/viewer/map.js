@@ -104,13 +104,13 @@ function addLayers(map, colours) {
   line("exemplars", "exemplars", { "line-color": which, "line-width": 3.5 });
 }
 
-/** @param {maplibre.Map} map @param {string} name @param {GeoJSON.Feature[]} features */
+/** @param {maplibre.Map} map @param {string} name @param {import("geojson").Feature[]} features */
 function put(map, name, features) {
   const source = /** @type {maplibre.GeoJSONSource | undefined} */ (map.getSource(name));
   source?.setData(collection(features));
 }
 
-/** @param {GeoJSON.Feature[]} features @returns {GeoJSON.FeatureCollection} */
+/** @param {import("geojson").Feature[]} features @returns {import("geojson").FeatureCollection} */
 function collection(features) {
   return { type: "FeatureCollection", features };
 }
@@ -185,7 +185,7 @@ function rectangleTool(map, onRectangle) {
   });
 }
 
-/** @param {Box} box @param {Record<string, any>} [properties] @returns {GeoJSON.Feature} */
+/** @param {Box} box @param {Record<string, any>} [properties] @returns {import("geojson").Feature} */
 function polygon(box, properties = {}) {
   const [west, south, east, north] = unwrapped(box);
   const ring = [[west, south], [east, south], [east, north], [west, north], [west, south]];
