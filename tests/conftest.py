@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import browser as chromium
 import pytest
 
 # Two test processes on two cores: more threads would only wait for each other.
@@ -17,3 +18,27 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real imagery: EMBARCHIVE_DATA is not set and {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests that want it; they are left out only on request."""
+    if chromium.WITHOUT:
+        pytest.skip("EMBARCHIVE_NO_BROWSER=1")
+    with chromium.launched() as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser):
+    """A tab of its own; `page.seen` has its requests, its console, errors and violations."""
+    with chromium.opened(browser) as tab:
+        yield tab
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """All tests in a browser go to one worker, so that one browser is enough."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))

@@ -66,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.server.conditional and ((none and old) or (match and match != tag)):
                 return self._answer(412, b"")
             self.server.objects[path] = body
+            self.server.sent[path] = {key.lower(): said for key, said in self.headers.items()}
         if fault in ("lost", "lost503"):
             return self._refuse("reset" if fault == "lost" else "status")
         self._answer(200, b"", {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
@@ -143,6 +144,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects, self.faults, self.seen = {}, [], []
+        self.sent = {}  # headers of the last PUT, by path
         self.lock, self.conditional, self.elsewhere = threading.Lock(), True, "/"
         self.connections = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"

@@ -64,7 +64,7 @@ def test_every_command_has_help_and_the_common_options(capsys, name):
 
 def test_the_commands_are_those_of_this_release():
     assert set(cli.commands) == set(
-        "build plan train encode commit info verify search decode sql serve".split()
+        "build plan train encode commit info verify search decode sql serve publish".split()
     )
 
 

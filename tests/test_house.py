@@ -17,16 +17,16 @@ ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
     regions quantize rows filters model tensors components baselines train export parts
-    partition manifest storage localstore remote objectstore httpstore store commit additions
-    shards verify search reads exemplars queries reader decode weights resolve archive sql feeds
-    encode staging gather fitting step_plan step_train step_encode step_commit engine jobs save
-    welcome serve options terminal cli
+    partition manifest headers storage localstore remote objectstore httpstore store commit
+    additions shards verify search reads exemplars queries reader decode weights resolve archive
+    sql feeds encode staging gather fitting step_plan step_train step_encode step_commit engine
+    jobs save page publish welcome answers serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
     resample tiles regions quantize rows filters model tensors components baselines partition
-    parts manifest shards search reads exemplars queries welcome
+    parts manifest headers shards search reads exemplars queries welcome
 """.split()
 ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}}
 # Imports against the order: the reader's front hands over to SQL when asked to.
@@ -38,18 +38,19 @@ DOORS = {
     "obstore": {"store", "objectstore"},
     "torch": {"train", "encode", "feeds"},
     "onnx": {"export"},
-    "starlette": {"serve"},
+    "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
     "click": {"options", "terminal", "cli"},
 }
-# Modules that open files by name: the local store and its server, and what a user names.
+# Modules that open files by name: the local store and its server, the package's own page, and
+# what a user names.
 OPENERS = {
-    "localstore", "serve", "recipe", "polygons", "folders", "rasters", "pictures", "decode", "save",
-    "cli",
+    "localstore", "answers", "serve", "page", "recipe", "polygons", "folders", "rasters",
+    "pictures", "decode", "save", "cli",
 }  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 # Tests of more than one module.
-WHOLE = {"house", "quality", "docs", "first_light", "crash", "benchmarks"}
+WHOLE = {"house", "quality", "docs", "first_light", "crash", "benchmarks", "golden"}
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 

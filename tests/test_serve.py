@@ -1,5 +1,6 @@
 """The range server, asked over a real socket by a client that adds nothing of its own."""
 
+import gzip
 import http.client
 import json
 import os
@@ -8,14 +9,33 @@ from urllib.parse import urlsplit
 
 import pytest
 from archives import make_archive
+from browser import until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embarchive import serve
+from embarchive import answers, serve
 from embarchive.errors import BadInput, NotAnArchive
 
 NAME = "models/" + "a" * 64 + ".safetensors"
 DATA = bytes(range(256)) * 40
+POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; worker-src 'self'; "
+    "img-src 'self' data:"
+)
+ENTRY = f"""<!doctype html><meta charset="utf-8"><title>page</title>
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<link rel="icon" href="data:,"><script type="module" src="app.js"></script>
+""".encode()
+APP = b"""
+const drawing = document.createElement("canvas").getContext("webgl2");
+const worker = new Worker("worker.js", { type: "module" });
+worker.onmessage = ({ data }) => {
+  document.title = `${drawing.getParameter(drawing.VERSION).slice(0, 9)}, worker: ${data}`;
+};
+"""
+WORKER = b"""
+fetch("../embarchive.json").then((answer) => answer.json()).then((one) => postMessage(one.format));
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +54,19 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(root):
-    with serve.running(root) as url:
+def place(tmp_path_factory):
+    """A page small enough to see through."""
+    place = tmp_path_factory.mktemp("page")
+    (place / "viewer").mkdir()
+    texts = {"index.html": ENTRY, "app.js": APP, "worker.js": WORKER, "style.css": b"p {}"}
+    for name, text in texts.items():
+        (place / "viewer" / name).write_bytes(text)
+    return place
+
+
+@pytest.fixture(scope="module")
+def url(root, place):
+    with serve.running(root, page=place) as url:
         yield url
 
 
@@ -167,24 +198,129 @@ def test_a_large_file_comes_in_pieces_and_whole(url):
     assert body == (DATA * 600)[1:]
 
 
-def test_the_front_page_says_what_the_archive_is_and_runs_nothing(url):
-    status, headers, body = ask(url, "/")
+def test_without_a_page_the_front_says_what_the_archive_is_and_runs_nothing(root, monkeypatch):
+    monkeypatch.setattr(serve, "find_page", lambda: None)
+    with serve.running(root) as url:
+        status, headers, body = ask(url, "/")
+        assert ask(url, "/viewer/index.html")[0] == 404
     assert status == 200
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert url.encode() in body
     assert b"<script" not in body
 
 
-def test_a_viewer_beside_the_data_is_the_front_page(url, root):
+# ------------------------------------------------------------ the page
+
+
+@pytest.mark.parametrize("path", ["/", "/viewer"])
+def test_the_front_leads_to_the_page(url, path):
+    status, headers, _ = ask(url, path)
+    assert (status, headers["location"]) == (307, "viewer/index.html")
+
+
+def test_the_page_comes_with_the_package_and_its_policy_is_a_header_too(url):
+    status, headers, body = ask(url, "/viewer/index.html")
+    assert (status, body) == (200, ENTRY)
+    assert headers["content-security-policy"] == f"{POLICY}; frame-ancestors 'none'"
+    assert headers["cache-control"] == "no-cache"
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert ask(url, "/viewer/")[2] == ENTRY
+
+
+def test_workers_get_the_policy_from_their_own_headers(url):
+    assert ask(url, "/viewer/app.js")[1]["content-security-policy"].startswith(POLICY)
+    assert ask(url, f"/{NAME}")[1]["content-security-policy"] is None
+
+
+def test_text_of_the_page_is_gzipped_for_who_accepts_it(url):
+    plain = ask(url, "/viewer/app.js", accept_encoding="gzip;q=0, br")
+    packed = ask(url, "/viewer/app.js", accept_encoding="br, gzip")
+    assert plain[2] == APP
+    assert gzip.decompress(packed[2]) == APP
+    assert packed[1]["content-encoding"] == "gzip"
+    assert packed[1]["content-length"] == str(len(packed[2]))
+    assert [a[1]["vary"] for a in (plain, packed)] == ["Accept-Encoding"] * 2
+    assert plain[1]["etag"] != packed[1]["etag"]
+
+
+def test_each_representation_of_the_page_has_its_own_304(url):
+    for coding, other in (("gzip", "identity"), ("identity", "gzip")):
+        tag = ask(url, "/viewer/app.js", accept_encoding=coding)[1]["etag"]
+        again = ask(url, "/viewer/app.js", accept_encoding=coding, if_none_match=f'"x", {tag}')
+        assert (again[0], again[1]["etag"], again[2]) == (304, tag, b"")
+        assert ask(url, "/viewer/app.js", accept_encoding=other, if_none_match=tag)[0] == 200
+
+
+def test_a_range_of_the_page_is_of_the_plain_text(url):
+    status, headers, body = ask(url, "/viewer/app.js", accept_encoding="gzip", range="bytes=2-5")
+    assert (status, body, headers["content-encoding"]) == (206, APP[2:6], None)
+
+
+def test_head_tells_the_length_of_what_get_would_send(url):
+    whole = ask(url, "/viewer/app.js", accept_encoding="gzip")
+    head = ask(url, "/viewer/app.js", "HEAD", accept_encoding="gzip")
+    assert head[1]["content-length"] == str(len(whole[2]))
+    assert head[2] == b""
+
+
+def test_a_changed_page_is_served_at_once(url, place):
+    before = ask(url, "/viewer/style.css", accept_encoding="gzip")
+    (place / "viewer" / "style.css").write_bytes(b"p { color: red }")
+    after = ask(url, "/viewer/style.css", accept_encoding="gzip")
+    assert gzip.decompress(after[2]) == b"p { color: red }"
+    assert before[1]["etag"] != after[1]["etag"]
+
+
+def test_an_archives_own_page_comes_first(url, root):
     (root / "viewer").mkdir()
     (root / "viewer" / "index.html").write_text("<p>viewer")
     try:
-        status, headers, _ = ask(url, "/")
-        assert (status, headers["location"]) == (307, "viewer/index.html")
         assert ask(url, "/viewer/")[2] == b"<p>viewer"
+        assert ask(url, "/viewer/app.js")[0] == 404
+        policy = ask(url, "/viewer/")[1]["content-security-policy"]
+        assert policy.startswith("default-src 'self'")
     finally:
         (root / "viewer" / "index.html").unlink()
         (root / "viewer").rmdir()
+
+
+def test_a_page_behind_a_link_is_not_the_archives(url, root, tmp_path):
+    (tmp_path / "index.html").write_text("elsewhere")
+    (root / "viewer").symlink_to(tmp_path)
+    try:
+        assert ask(url, "/viewer/index.html")[2] == ENTRY
+    finally:
+        (root / "viewer").unlink()
+
+
+@pytest.mark.parametrize("path", ["/viewer/../secret", "/viewer/%2e%2e/secret", "/viewer/.hidden"])
+def test_nothing_outside_the_page_is_served(url, path):
+    assert ask(url, path)[0] == 404
+
+
+def test_a_browser_runs_the_page_under_its_policy_with_webgl(url, page):
+    page.goto(url)
+    until(page, "document.title != 'page'")
+    assert page.title() == "WebGL 2.0, worker: embarchive"
+    assert page.url == f"{url}/viewer/index.html"
+    assert page.seen.faults == []
+    assert {name.removeprefix(url) for name in page.seen.requests} >= {
+        "/", "/viewer/app.js", "/viewer/worker.js", "/embarchive.json"
+    }  # fmt: skip
+
+
+def test_a_browser_refuses_what_the_policy_does(url, page):
+    page.goto(f"{url}/viewer/index.html")
+    until(page, "document.title != 'page'")
+    page.evaluate("fetch('http://localhost:1/x').catch(() => 0)")
+    page.evaluate("setTimeout(() => { throw new Error('nobody caught this') })")
+    page.wait_for_timeout(100)
+    assert any("connect-src" in said for said in page.seen.violations)
+    assert any("nobody caught this" in said for said in page.seen.errors)
+    assert not any("localhost" in name for name in page.seen.requests)
+
+
+# ------------------------------------------------------------ the rest
 
 
 def test_a_folder_that_is_no_archive_is_refused(tmp_path):
@@ -219,11 +355,11 @@ def test_ranges_agree_with_slices(size, first, last):
         expected = data[first : None if last is None else last + 1]
     ignored = expected is None or (None not in (first, last) and last < first)
     if ignored:
-        assert serve.parse_range(header, size) is None
+        assert answers.parse_range(header, size) is None
     elif not expected:
-        with pytest.raises(serve.RangeError):
-            serve.parse_range(header, size)
+        with pytest.raises(answers.RangeError):
+            answers.parse_range(header, size)
     else:
-        start, end = serve.parse_range(header, size)
+        start, end = answers.parse_range(header, size)
         assert end - start == len(expected)
         assert end <= size

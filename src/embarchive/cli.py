@@ -275,8 +275,22 @@ def serve(shell: Shell, archive: str | None, demo: bool, host: str, port: int) -
     application = server.app(archive or server.demo_root())
     listening = server.listen(host, port)
     url = server.url_of(listening)
-    shell.say({"url": url}, [f"{archive or 'the demo archive'} is served at {url}"])
+    shell.say(
+        {"url": url}, [f"{archive or 'the demo archive'} is served; open {url} in a browser"]
+    )
     server.serve_on(application, listening)
+
+
+@command(ARCHIVE)
+def publish(shell: Shell, archive: str) -> None:
+    """Put the page that searches an archive in a browser beside its data."""
+    from embarchive.publish import publish as put
+
+    done = put(archive)
+    lines = [f"wrote {len(done['files'])} files, {done['bytes']:,} bytes"]
+    lines += [f"removed {path}, of an older page" for path in done["removed"]]
+    lines += [f"kept {path}, which is not of `embarchive publish`" for path in done["kept"]]
+    shell.say(done, [*lines, f"the page is {done['page']}"])
 
 
 # ------------------------------------------------------------ the process

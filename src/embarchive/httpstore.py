@@ -42,6 +42,9 @@ class HttpStore(RemoteStore):
     def put_new(self, path: str, data: bytes) -> None:
         self._read_only(path)
 
+    def put_file(self, path: str, data: bytes) -> None:
+        self._read_only(path)
+
     def swap_pointer(self, data: bytes, token: str | None) -> None:
         self._read_only("embarchive.json")
 

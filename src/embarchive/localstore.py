@@ -186,6 +186,9 @@ class LocalStore:
                 # Whoever deletes also takes empty folders away, this one among them.
                 self._settled.clear()
 
+    def put_file(self, path: str, data: bytes) -> None:
+        self.put_new(path, data)  # which replaces other bytes
+
     def _put(self, path: str, data: bytes) -> None:
         *folders, name = path.split("/")
         with self._folder(folders, make=True) as folder:

@@ -9,6 +9,7 @@ can hold signed URLs and credentials: no word of them is handed on but the HTTP 
 
 from __future__ import annotations
 
+import gzip
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from embarchive.errors import BadInput, CommitUnknown, Conflict, Damaged, StoreUnreachable
+from embarchive.headers import headers_of, is_compressed
 from embarchive.remote import CHUNK, NO_RANGES, Fault, RemoteStore, plain_url
 from embarchive.storage import MAX_POINTER, POINTER, Entry, check_path
 
@@ -84,6 +86,11 @@ class ObjectStore(RemoteStore):
         check_path(path)
         self._retrying(path, lambda: self._put(path, data, "overwrite"))
 
+    def put_file(self, path: str, data: bytes) -> None:
+        check_path(path)
+        coded = gzip.compress(data, mtime=0) if is_compressed(path) else data
+        self._retrying(path, lambda: self._put(path, coded, "overwrite"))
+
     def swap_pointer(self, data: bytes, token: str | None) -> None:
         if len(data) > MAX_POINTER:
             raise BadInput(f"{POINTER}: expected at most {MAX_POINTER} bytes, found {len(data)}")
@@ -134,8 +141,11 @@ class ObjectStore(RemoteStore):
 
     def _put(self, path: str, data: bytes, mode: Any) -> None:
         many = len(data) > SINGLE_PUT
+        said: Any = headers_of(path)
+        if is_compressed(path):
+            said["content-encoding"] = "gzip"
         with _in_our_words():
-            obstore.put(self._carrier, path, data, mode=mode, use_multipart=many)
+            obstore.put(self._carrier, path, data, attributes=said, mode=mode, use_multipart=many)
 
     def _refuses(self, path: str, mode: Any) -> bool:
         try:

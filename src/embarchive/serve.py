@@ -1,60 +1,33 @@
 """A range server for one local archive: what a static bucket does, on this machine.
 
-GET and HEAD of files beneath the root, single byte ranges, strong entity tags, CORS. Nothing
-is compressed or computed; several ranges in one request are answered with the whole file,
-which HTTP allows.
+Files of the archive are answered as they are. The page is the archive's own, where one was
+published beside the data, and else the one that comes with the package.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import socket
-import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import formatdate
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from embarchive import welcome
+from embarchive.answers import OPEN_TO_ALL, Packed, answer, not_found, open_inside
 from embarchive.archive import open_archive
 from embarchive.errors import BadInput, EmbarchiveError, StoreUnreachable
-
-POINTER = "embarchive.json"
-PIECE = 1 << 20
-TYPES = {
-    ".json": "application/json",
-    ".parquet": "application/vnd.apache.parquet",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".wasm": "application/wasm",
-}
-OPEN_TO_ALL = {
-    "access-control-allow-origin": "*",
-    "access-control-allow-methods": "GET, HEAD, OPTIONS",
-    "access-control-allow-headers": "Range, If-Range, If-None-Match",
-    "access-control-expose-headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
-    "access-control-max-age": "86400",
-}
-_CONTENT_NAME = re.compile(r"([0-9a-f]{64})(\.[a-z]+)?")
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
-
-
-class RangeError(ValueError):
-    """A well-formed range that lies outside the file."""
+from embarchive.headers import VIEWER
+from embarchive.page import ENTRY, find_page, policy_of
+from embarchive.storage import POINTER
 
 
 def demo_root() -> Path:
@@ -65,17 +38,32 @@ def demo_root() -> Path:
     return root
 
 
-def app(root: str | Path) -> Starlette:
-    """The server of one archive as an ASGI application. Raises NotAnArchive,
-    UnknownVersion or Damaged when the folder cannot be opened as one."""
-    folder = Path(root)
+def app(root: str | Path, page: Path | None = None) -> Starlette:
+    """The server of one archive as an ASGI application.
+
+    page: the folder that holds viewer/, instead of the package's. Raises NotAnArchive,
+    UnknownVersion or Damaged when the root cannot be opened as an archive.
+    """
+    folder, packed = Path(root), Packed()
+    places = [place for place in (folder, page or find_page()) if place]
     open_archive(folder)
 
+    def shown() -> tuple[Path, bytes] | None:
+        """What holds viewer/ now, and the page's index.html."""
+        found = ((place, _entry(place)) for place in places)
+        return next((pair for pair in found if pair[1]), None)
+
     def front(request: Request) -> Response:
-        for name in ("index.html", "viewer/index.html"):
-            if (folder / name).is_file():
-                return RedirectResponse(name, 307, OPEN_TO_ALL)
-        return _page(folder, request)
+        return RedirectResponse(ENTRY, 307, OPEN_TO_ALL) if shown() else _welcome(folder, request)
+
+    def viewer(request: Request) -> Response:
+        found = shown()
+        if found is None:
+            return not_found()
+        # Workers too take their policy from here: a <meta> does not reach them.
+        more = {"content-security-policy": policy_of(found[1])}
+        return answer(found[0], VIEWER + request.path_params["path"], request, more=more,
+                      packed=packed)  # fmt: skip
 
     def file(request: Request) -> Response:
         return answer(folder, request.path_params["path"], request)
@@ -87,6 +75,8 @@ def app(root: str | Path) -> Starlette:
         routes=[
             Route("/{path:path}", options, methods=["OPTIONS"]),
             Route("/", front),
+            Route("/viewer", front),
+            Route("/viewer/{path:path}", viewer),
             Route("/{path:path}", file),
         ]
     )
@@ -119,9 +109,11 @@ def serve_on(application: Starlette, listening: socket.socket) -> None:
 
 
 @contextmanager
-def running(root: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running(
+    root: str | Path, host: str = "127.0.0.1", port: int = 0, page: Path | None = None
+) -> Iterator[str]:
     """The server in a thread of its own; gives its URL and stops it at the end."""
-    server = _server(app(root))
+    server = _server(app(root, page))
     with listen(host, port) as listening:
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
@@ -137,114 +129,16 @@ def running(root: str | Path, host: str = "127.0.0.1", port: int = 0) -> Iterato
             thread.join(timeout=30)
 
 
-def answer(root: Path, path: str, request: Request) -> Response:
-    """The answer to GET or HEAD of a file beneath the root."""
-    if path.endswith("/"):
-        path += "index.html"
+def _entry(place: Path) -> bytes:
+    """The page's index.html beneath a folder; nothing where there is none."""
     try:
-        fd = open_inside(root, path)
+        with os.fdopen(open_inside(place, ENTRY), "rb") as file:
+            return file.read(1 << 20)
     except OSError:
-        return Response("not found\n", 404, OPEN_TO_ALL, "text/plain")
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
-        headers = _headers(path, status)
-        if request.headers.get("if-none-match") in (headers["etag"], "*"):
-            return Response(status_code=304, headers=headers)
-        size = status.st_size
-        try:
-            part = _wanted(request, headers, size)
-        except RangeError:
-            return Response(
-                status_code=416, headers={**headers, "content-range": f"bytes */{size}"}
-            )
-        start, end = part or (0, size)
-        headers["content-length"] = str(end - start)
-        if part:
-            headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
-        code = 206 if part else 200
-        if request.method == "HEAD":
-            return Response(status_code=code, headers=headers)
-        if end - start > 4 * PIECE:
-            return StreamingResponse(_pieces(root, path, start, end), code, headers)
-        return Response(os.pread(file.fileno(), end - start, start), code, headers)
+        return b""
 
 
-def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """`Range` of a file of `size` bytes as [start, end); None when it is to be ignored
-    (another unit, several ranges, not well formed). Raises RangeError (RFC 9110, 14.1)."""
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or not (match[1] or match[2]):
-        return None
-    if not match[1]:
-        start, end = max(0, size - int(match[2])), size
-    else:
-        start, end = int(match[1]), min(size, int(match[2]) + 1 if match[2] else size)
-        if match[2] and int(match[2]) < start:
-            return None
-    if start >= size:
-        raise RangeError(header)
-    return start, end
-
-
-def open_inside(root: Path, path: str) -> int:
-    """A descriptor of a regular file beneath the root, reached through no symbolic link, no
-    hidden name and no `..`. Raises OSError."""
-    names = path.split("/")
-    if any(not name or name.startswith(".") or "\0" in name or "\\" in name for name in names):
-        raise FileNotFoundError(path)
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in names[:-1]:
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        # NONBLOCK, so that a named pipe cannot hold the server up before it is refused.
-        fd = os.open(names[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    finally:
-        os.close(folder)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise FileNotFoundError(path)
-    return fd
-
-
-def _wanted(request: Request, headers: dict[str, str], size: int) -> tuple[int, int] | None:
-    asked = request.headers.get("range")
-    if asked is None or request.method != "GET":
-        return None
-    only_if = request.headers.get("if-range")
-    if only_if is not None and only_if not in (headers["etag"], headers["last-modified"]):
-        return None
-    return parse_range(asked, size)
-
-
-def _headers(path: str, status: os.stat_result) -> dict[str, str]:
-    named = _CONTENT_NAME.fullmatch(PurePosixPath(path).name)
-    tag = named[1] if named else f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
-    return {
-        **OPEN_TO_ALL,
-        "accept-ranges": "bytes",
-        "etag": f'"{tag}"',
-        "last-modified": formatdate(status.st_mtime, usegmt=True),
-        "cache-control": "public, max-age=31536000, immutable" if named else "no-cache",
-        "content-type": TYPES.get(PurePosixPath(path).suffix, "application/octet-stream"),
-        "x-content-type-options": "nosniff",
-    }
-
-
-def _pieces(root: Path, path: str, start: int, end: int) -> Iterator[bytes]:
-    """Bytes [start, end) piece by piece. The file is opened by the first piece, so that an
-    answer that is never sent holds nothing open."""
-    with os.fdopen(open_inside(root, path), "rb") as file:
-        while start < end:
-            data = os.pread(file.fileno(), min(PIECE, end - start), start)
-            if not data:
-                raise OSError(f"{path} became shorter while it was being sent")
-            start += len(data)
-            yield data
-
-
-def _page(root: Path, request: Request) -> Response:
+def _welcome(root: Path, request: Request) -> Response:
     headers = {
         **OPEN_TO_ALL,
         "cache-control": "no-cache",

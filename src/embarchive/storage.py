@@ -26,7 +26,7 @@ class Entry:
 
 
 class Store(Protocol):
-    """Bytes of objects by path, below one root. Only the pointer ever changes.
+    """Bytes of objects by path, below one root. Only the pointer and the page ever change.
 
     root: for messages, without credentials; confirms_by_reading: whether a pointer that can
     be read back is durable (object stores), or a power cut may still take it back (disks).
@@ -57,6 +57,10 @@ class Store(Protocol):
 
     def put_new(self, path: str, data: bytes) -> None:
         """Write an immutable object, durably; writing it again is harmless."""
+        ...
+
+    def put_file(self, path: str, data: bytes) -> None:
+        """Write or replace a file of the page, durably; text may be stored gzipped."""
         ...
 
     def read_pointer(self) -> tuple[bytes, str] | None:
