@@ -1,4 +1,5 @@
-# `make demo` and `make test` each set up everything they need in .venv; nothing else is touched.
+# `make demo` and `make test` each set up everything they need, in .venv and web/node_modules. The
+# only thing installed elsewhere is Debian's chromium, when `make test` is run by root without one.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -7,13 +8,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo packaged-demo test lint bench torture clean
+.PHONY: help demo packaged-demo test lint page browser bench torture clean
 
 help:
 	@echo "make demo     build an archive from real imagery, search it, decode it"
 	@echo "make packaged-demo  rebuild the small archive inside the package, for serve --demo"
-	@echo "make test     lint, then the tests"
+	@echo "make test     lint, then the tests, some of them in a browser"
 	@echo "make lint     ruff and mypy"
+	@echo "make page     the tests of the page that need no browser"
 	@echo "make bench    the benchmarks, and the tables in README.md made from them"
 	@echo "make torture  the slow tests: kills and faults, many times over"
 
@@ -50,10 +52,39 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: .venv/ready lint
+# npm empties the folder first, so the mark inside it goes with a half-done installation.
+web/node_modules/ready: web/package.json web/package-lock.json web/.npmrc
+	@command -v npm >/dev/null && node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' \
+	  || { echo "the page is tested with node 20 or newer and npm; found $$(node -v 2>/dev/null || echo none)"; exit 2; }
+	cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+page: web/node_modules/ready
+	cd web && npm run --silent check
+	cd web && npm test --silent
+	cd web && node vendor.mjs --check
+
+browser:
+	@if test "$${EMBARCHIVE_NO_BROWSER:-}" = 1; then \
+	  echo "EMBARCHIVE_NO_BROWSER=1: the tests in a browser are LEFT OUT"; \
+	elif command -v chromium chromium-browser google-chrome >/dev/null; then \
+	  true; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  echo "installing Debian's chromium, for the tests in a browser"; \
+	  mkdir -p .venv; \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+	      --no-install-recommends chromium; } >.venv/chromium.log 2>&1 \
+	    || { echo "chromium does not install here, see .venv/chromium.log;" \
+	      "EMBARCHIVE_NO_BROWSER=1 leaves the tests in a browser out"; exit 2; }; \
+	else \
+	  echo "the tests in a browser need chromium: install it, or set EMBARCHIVE_NO_BROWSER=1"; \
+	  exit 2; \
+	fi
+
+test: .venv/ready browser lint page
 	$(BIN)/pytest
 
-torture: .venv/ready
+torture: .venv/ready browser
 	EMBARCHIVE_TORTURE=1 $(BIN)/pytest
 
 bench: .venv/ready .venv/imagery
@@ -63,4 +94,4 @@ bench: .venv/ready .venv/imagery
 	exit $$status
 
 clean:
-	rm -rf .venv build dist demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv web/node_modules build dist demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -117,7 +117,8 @@ def main() -> None:
         "  .venv/bin/embarchive info demo/out/adapter\n"
         "  .venv/bin/embarchive search demo/out/adapter --like GEOHASH -k 10\n"
         "  .venv/bin/embarchive sql demo/out/adapter --print\n"
-        "  .venv/bin/embarchive serve demo/out/adapter     then open the address it prints"
+        "\nin the browser:\n"
+        "  .venv/bin/embarchive serve demo/out/adapter     then open http://127.0.0.1:8000"
     )
 
 

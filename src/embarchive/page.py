@@ -44,8 +44,8 @@ def find_page() -> Path | None:
 
 
 def read_page(folder: Path | None = None) -> dict[str, bytes]:
-    """The page's files by their path in an archive, viewer/…, sorted. Hidden files are left
-    out. folder: what holds viewer/, instead of the package. Raises BadInput where there is none."""
+    """The page's files by their path in an archive, viewer/…, sorted. Hidden files and
+    types for the editor (.d.ts) are left out. folder: what holds viewer/, instead of the package. Raises BadInput where there is none."""
     folder = folder or find_page()
     if folder is None:
         raise BadInput(
@@ -54,7 +54,8 @@ def read_page(folder: Path | None = None) -> dict[str, bytes]:
         )
     paths = [path for path in (folder / "viewer").rglob("*") if path.is_file()]
     names = sorted(path.relative_to(folder).as_posix() for path in paths)
-    return {name: (folder / name).read_bytes() for name in names if "/." not in name}
+    shown = [name for name in names if "/." not in name and not name.endswith(".d.ts")]
+    return {name: (folder / name).read_bytes() for name in shown}
 
 
 def policy_of(entry: bytes) -> str:
