@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { makeFilter } from "../viewer/filters.js";
+import { choose, namesMeet, readPlan, rowGroups } from "../viewer/reads.js";
+
+const golden = JSON.parse(
+  await readFile(new URL("../../tests/golden/reads.json", import.meta.url), "utf8"),
+);
+
+/** @returns {any} metadata that says of its groups what the golden file says */
+function metadata() {
+  const paths = Object.keys(golden.groups[0]);
+  const chunks = (/** @type {Record<string, any>} */ limits) => paths.map((path) => ({ limits: limits[path] }));
+  return {
+    leaves: paths.map((path) => ({ path: path.split(".") })),
+    groups: golden.groups.map((/** @type {any} */ limits) => ({ rows: 40, chunks: chunks(limits) })),
+  };
+}
+
+/**
+ * Shards of so many bytes.
+ *
+ * @param {number[]} lengths
+ * @param {number} [rows]
+ * @returns {any[]}
+ */
+function shards(lengths, rows = 25_000) {
+  const same = { ...golden.extents[0], rows, space_id: "s" };
+  return lengths.map((length, i) => ({ ...same, length, sha256: String(i).padStart(64, "0") }));
+}
+
+for (const { filter, extents, groups } of golden.cases) {
+  test(`the same is read as in Python: ${JSON.stringify(filter)}`, () => {
+    const wanted = makeFilter(filter);
+    const found = choose(golden.extents, wanted);
+    assert.deepEqual(found.map((one) => golden.extents.indexOf(one)), extents);
+    assert.deepEqual(rowGroups(metadata(), wanted), groups);
+  });
+}
+
+test("names meet a range as in Python", () => {
+  for (const [names, low, high, meets] of golden.names) {
+    assert.equal(namesMeet(names, low, high), meets, `${names} ${low} ${high}`);
+  }
+});
+
+for (const [lengths, rows, requests] of /** @type {[number[], number, number][]} */ ([
+  [[100_000], 25_000, 1],
+  [[700_000], 8000, 4],
+  [[3_000_000], 25_000, 1],
+  [[3_000_000, 3_000_000], 25_000, 2],
+  [[100_000, 100_000, 100_000, 100_000, 100_000, 100_000], 25_000, 6],
+  [[30_000_000, 30_000_000], 25_000, 14],
+  [[30_000_000, 1_000_000], 25_000, 8],
+])) {
+  test(`shards of ${lengths} bytes take at most ${requests} requests`, () => {
+    assert.equal(readPlan(shards(lengths, rows), makeFilter()).requests, requests);
+  });
+}
+
+test("columns asked for in two phases cost runs of both", () => {
+  const [one] = readPlan(shards([30_000_000]), makeFilter(), null, 2).reads;
+  assert.deepEqual([one.whole, one.requests], [false, 2 + 2 * 5]);
+});
+
+test("one cell lies in one row group", () => {
+  const plan = readPlan(shards([30_000_000]), makeFilter({ geohash: golden.extents[0].geohash_min }));
+  assert.deepEqual([plan.reads[0].whole, plan.requests], [false, 4]);
+});
+
+test("a plan is of one space, in geohash order, and says its sums", () => {
+  const [a, b] = shards([20, 10]);
+  const plan = readPlan([{ ...a, geohash_min: "z", geohash_max: "z" }, b], makeFilter(), "s");
+  assert.deepEqual(plan.reads.map(({ shard }) => shard.length), [10, 20]);
+  assert.deepEqual([plan.bytes, plan.rows], [30, 50_000]);
+  assert.equal(readPlan([a, b], makeFilter(), "t").reads.length, 0);
+});

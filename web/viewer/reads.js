@@ -1,0 +1,246 @@
+/**
+ * What a query will read, decided before anything is read: parts, shards, row groups.
+ *
+ * Pure: from the generation's part references to the parts to fetch, from their rows to the
+ * shards, from a shard's footer to its row groups. Every step keeps too much rather than too
+ * little; `filters.rowMask` is the exact test at the end.
+ */
+
+import { boxMatches, isDated, isEverything, span } from "./filters.js";
+import { groupLimits } from "./shards.js";
+
+/** @typedef {import("./filters.js").Filter} Filter */
+/** @typedef {import("./parts.js").ShardRow} ShardRow */
+/** @typedef {import("./parquet.js").FileMetaData} FileMetaData */
+
+/**
+ * What pruning looks at; part references and shard rows both have it.
+ *
+ * @typedef {{geohash_min: string, geohash_max: string, bbox: readonly number[],
+ *   datetime_min: number | null, datetime_max: number | null}} Extent
+ */
+
+/**
+ * How one shard is read. whole: in one request; otherwise footer and outboard first, then runs
+ * of its row groups. requests: so many at most.
+ *
+ * @typedef {Readonly<{shard: ShardRow, whole: boolean, requests: number}>} ShardRead
+ */
+
+/**
+ * The shards of one query in geohash order. requests, bytes: so many at most.
+ *
+ * @typedef {Readonly<{reads: readonly ShardRead[], requests: number, bytes: number,
+ *   rows: number}>} ReadPlan
+ */
+
+// One request costs about as much as these bytes on a good line: a shard up to this size is
+// fetched whole, and ranges of one that are no farther apart are fetched as one.
+export const WHOLE_BYTES = 256 * 1024;
+// Beyond this number of requests for one query, the smaller shards are fetched whole, as long
+// as they stay under these bytes together.
+const FEW_REQUESTS = 6;
+const AFFORDED_BYTES = 16 * 2 ** 20;
+const ROW_GROUP = 8192;
+
+/**
+ * The part references or shards that can hold a matching row, in the given order.
+ *
+ * @template {Extent} T
+ * @param {readonly T[]} candidates
+ * @param {Filter} wanted
+ * @returns {T[]}
+ */
+export function choose(candidates, wanted) {
+  if (isEverything(wanted)) return [...candidates];
+  return candidates.filter(
+    (one) => boxMatches(one.bbox, wanted) && extentNamesMeet(one, wanted) && datesMeet(one, wanted),
+  );
+}
+
+/**
+ * Which shards to read, and how, for a filter within one space (null: every space).
+ *
+ * @param {readonly ShardRow[]} shards
+ * @param {Filter} wanted
+ * @param {string | null} [spaceId]
+ * @param {number} [phases] how often columns will be asked of the same shards
+ * @returns {ReadPlan}
+ */
+export function readPlan(shards, wanted, spaceId = null, phases = 1) {
+  const ours = shards.filter((one) => spaceId === null || one.space_id === spaceId);
+  const chosen = choose(ours.sort(byGeohash), wanted);
+  const costs = new Map(chosen.map((one) => [one.sha256, rangedRequests(one, wanted, phases)]));
+  const whole = wholeShards(chosen, costs);
+  return planOf(
+    chosen.map((shard) => {
+      const requests = whole.has(shard.sha256) ? 1 : (costs.get(shard.sha256) ?? 0);
+      return Object.freeze({ shard, whole: whole.has(shard.sha256), requests });
+    }),
+  );
+}
+
+/**
+ * Reads with their sums.
+ *
+ * @param {readonly ShardRead[]} reads
+ * @returns {ReadPlan}
+ */
+export function planOf(reads) {
+  const sum = (/** @type {(read: ShardRead) => number} */ of) =>
+    reads.reduce((total, read) => total + of(read), 0);
+  return Object.freeze({
+    reads: Object.freeze([...reads]),
+    requests: sum((read) => read.requests),
+    bytes: sum((read) => read.shard.length),
+    rows: sum((read) => read.shard.rows),
+  });
+}
+
+/**
+ * Row groups whose statistics on geohash, datetime and bbox allow a match.
+ *
+ * @param {FileMetaData} metadata
+ * @param {Filter} wanted
+ * @returns {number[]}
+ */
+export function rowGroups(metadata, wanted) {
+  const groups = [...metadata.groups.keys()];
+  return isEverything(wanted) ? groups : groups.filter((g) => groupMeets(metadata, g, wanted));
+}
+
+/**
+ * Whether some name between low and high, both included, is or starts with one of the sorted
+ * names.
+ *
+ * @param {readonly string[]} names
+ * @param {string} low
+ * @param {string} high
+ */
+export function namesMeet(names, low, high) {
+  const found = names[bisect(names, low)];
+  if (found !== undefined && found <= high) return true;
+  // A name before low can only reach into the range as a prefix of low itself.
+  for (let length = 1; length < low.length; length++) {
+    const start = low.slice(0, length);
+    if (names[bisect(names, start)] === start) return true;
+  }
+  return false;
+}
+
+/**
+ * Footer and outboard, then in each phase a run of blocks in every row group and one between
+ * the first and the start of the file; a cell lies in one row group.
+ *
+ * @param {ShardRow} shard
+ * @param {Filter} wanted
+ * @param {number} phases
+ */
+function rangedRequests(shard, wanted, phases) {
+  const groups = Math.ceil(shard.rows / ROW_GROUP);
+  const few = wanted.geohash.length || groups;
+  return 2 + phases * (Math.min(groups, few) + 1);
+}
+
+/**
+ * Which shards to fetch in one request each.
+ *
+ * @param {readonly ShardRow[]} chosen
+ * @param {Map<string, number>} costs requests of each shard in ranges
+ * @returns {Set<string>}
+ */
+function wholeShards(chosen, costs) {
+  const whole = new Set(chosen.filter((one) => one.length <= WHOLE_BYTES).map((one) => one.sha256));
+  const rest = chosen.filter((one) => !whole.has(one.sha256)).sort(bySize);
+  let requests = rest.reduce((sum, one) => sum + (costs.get(one.sha256) ?? 0), whole.size);
+  let spent = 0;
+  for (const one of rest) {
+    spent += one.length;
+    if (requests <= FEW_REQUESTS || spent > AFFORDED_BYTES) break;
+    whole.add(one.sha256);
+    requests -= (costs.get(one.sha256) ?? 0) - 1;
+  }
+  return whole;
+}
+
+/**
+ * @param {ShardRow} a
+ * @param {ShardRow} b
+ */
+function byGeohash(a, b) {
+  return (
+    compare(a.geohash_min, b.geohash_min) ||
+    compare(a.geohash_max, b.geohash_max) ||
+    compare(a.sha256, b.sha256)
+  );
+}
+
+/**
+ * @param {ShardRow} a
+ * @param {ShardRow} b
+ */
+function bySize(a, b) {
+  return a.length - b.length || compare(a.sha256, b.sha256);
+}
+
+/**
+ * @param {string} a
+ * @param {string} b
+ */
+function compare(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * The position of the first name that is not before `name`.
+ *
+ * @param {readonly string[]} names
+ * @param {string} name
+ */
+function bisect(names, name) {
+  let low = 0;
+  let high = names.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (names[middle] < name) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * @param {Extent} one
+ * @param {Filter} wanted
+ */
+function extentNamesMeet(one, wanted) {
+  return !wanted.geohash.length || namesMeet(wanted.geohash, one.geohash_min, one.geohash_max);
+}
+
+/**
+ * @param {Extent} one
+ * @param {Filter} wanted
+ */
+function datesMeet(one, wanted) {
+  if (!isDated(wanted)) return true;
+  if (one.datetime_min === null || one.datetime_max === null) return false;
+  const [start, end] = span(wanted);
+  return one.datetime_max >= start && one.datetime_min <= end;
+}
+
+/**
+ * @param {FileMetaData} metadata
+ * @param {number} group
+ * @param {Filter} wanted
+ */
+function groupMeets(metadata, group, wanted) {
+  const limits = groupLimits(metadata, group);
+  const names = limits.geohash;
+  if (wanted.geohash.length && names && !namesMeet(wanted.geohash, names[0], names[1])) return false;
+  if (isDated(wanted) && limits.datetime) {
+    const [start, end] = span(wanted);
+    if (limits.datetime[1] < start || limits.datetime[0] > end) return false;
+  }
+  const sides = Object.entries({ xmin: -180, ymin: -90, xmax: 180, ymax: 90 });
+  const box = sides.map(([side, edge], at) => limits[`bbox.${side}`]?.[at < 2 ? 0 : 1] ?? edge);
+  return boxMatches(box, wanted);
+}
