@@ -1,22 +1,31 @@
 /**
  * Parquet over bytes that are already here: a file's metadata, and columns as arrays.
+ *
+ * Reads what the archive's writers write: flat columns, one level of struct or list, data pages
+ * of format 1, plain or by dictionary, unpacked or ZSTD. Anything else is an error.
  */
 
+import { BadInput, Damaged, EmbarchiveError } from "./errors.js";
+import { leavesOf, readGroup, size } from "./leaves.js";
+import { allocate, countItems, even, pageValues, place, readPlain, split } from "./pages.js";
+import { parquetHeader, parquetMetadata, unzstd } from "./vendor/hyparquet.js";
+
 /**
- * @typedef {object} Leaf a column as the file stores it
- * @property {string[]} path
- * @property {string} type "string binary fixed(16) int8 int64 timestamp float double", with " list"
- *   when repeated and "?" when nullable
- * @typedef {Readonly<{start: number, end: number, values: number, unpacked: number,
- *   codec: string, limits: [any, any] | null}>} Chunk a column of a row group: bytes
- *   [start, end) of the file; limits: least and greatest value, where the footer says them
- *   (texts, numbers, timestamps as microseconds)
- * @typedef {Readonly<{rows: number, bytes: number, chunks: readonly Chunk[]}>} Group chunks in
- *   the order of the leaves
- * @typedef {Readonly<{name: string, rows: number, groups: readonly Group[],
- *   leaves: readonly Leaf[], texts: Readonly<Record<string, string>>}>} FileMetaData texts: the
- *   footer's key-value metadata
+ * @typedef {import("./pages.js").Kind} Kind
+ * @typedef {import("./pages.js").Page} Page
+ * @typedef {import("./pages.js").Values} Values
+ * @typedef {import("./leaves.js").Chunk} Chunk
+ * @typedef {import("./leaves.js").Group} Group
+ * @typedef {import("./leaves.js").Leaf} Leaf
+ * @typedef {import("./leaves.js").FileMetaData} FileMetaData
  */
+
+const MAX_HEADER = 1 << 16;
+const UTF8 = new TextDecoder();
+const PARSERS = {
+  timestampFromMicroseconds: Number,
+  stringFromBytes: (/** @type {Uint8Array} */ bytes) => UTF8.decode(bytes),
+};
 
 /**
  * The metadata in a file's last bytes; offsets are absolute in the file. Throws Damaged.
@@ -26,14 +35,23 @@
  * @returns {FileMetaData}
  */
 export function readMetadata(tail, name) {
-  throw new Error(`not written yet ${tail} ${name}`);
+  return guarded(`${name}: expected a Parquet footer`, () => {
+    const raw = parquetMetadata(tail, { parsers: PARSERS, geoparquet: false });
+    const leaves = leavesOf(raw.schema);
+    const groups = raw.row_groups.map((group) => readGroup(group, leaves));
+    const rows = size(raw.num_rows);
+    const sum = groups.reduce((total, group) => total + group.rows, 0);
+    if (sum !== rows) throw new RangeError(`${sum} rows in its groups instead of ${rows}`);
+    const pairs = (raw.key_value_metadata ?? []).map(({ key, value }) => /** @type {const} */ ([key, value ?? ""]));
+    return Object.freeze({ name, rows, groups, leaves, texts: new Map(pairs) });
+  });
 }
 
 /**
  * Top-level columns of row groups, one array each over all groups in order: texts as string[],
  * fixed binary and int8 lists flat, timestamps as microseconds in a Float64Array, int64 as
  * Float64Array (NaN for null), structs of numbers flat and row by row, lists of texts as
- * string[][], binary as (Uint8Array | null)[]. Throws Damaged.
+ * string[][], binary as (Uint8Array | null)[]. Throws Damaged; BadInput on an unknown column.
  *
  * @param {FileMetaData} metadata
  * @param {readonly number[]} groups
@@ -42,5 +60,135 @@ export function readMetadata(tail, name) {
  * @returns {Promise<Record<string, any>>}
  */
 export async function readColumns(metadata, groups, columns, bytesAt) {
-  throw new Error(`not written yet ${metadata} ${groups} ${columns} ${bytesAt}`);
+  /** @type {Record<string, any>} */
+  const found = {};
+  const chosen = groups.map((group) => metadata.groups[group]);
+  for (const column of columns) {
+    const own = metadata.leaves.flatMap((leaf, i) => (leaf.path[0] === column ? [i] : []));
+    if (!own.length) throw new BadInput(`column: expected one of ${metadata.name}, found ${column}`);
+    const arrays = own.map((i) =>
+      guarded(`${metadata.name}: expected a readable column ${column}`, () =>
+        readLeaf(metadata.leaves[i], chosen, chosen.map((group) => group.chunks[i]), bytesAt),
+      ),
+    );
+    found[column] = metadata.leaves[own[0]].path.length === 2 ? interleaved(arrays) : arrays[0];
+  }
+  return found;
+}
+
+// ---------------------------------------------------------------- columns
+
+/**
+ * @param {Leaf} leaf
+ * @param {readonly Group[]} groups
+ * @param {readonly Chunk[]} chunks
+ * @param {(start: number, end: number) => Uint8Array} bytesAt
+ * @returns {any}
+ */
+function readLeaf(leaf, groups, chunks, bytesAt) {
+  const { kind, width } = leaf;
+  if (kind === "other") throw new RangeError(`the type ${leaf.type}`);
+  const total = chunks.reduce((sum, chunk) => sum + chunk.values, 0);
+  const values = allocate(kind, total, width);
+  const counts = leaf.repeated ? new Uint32Array(groups.reduce((sum, group) => sum + group.rows, 0)) : null;
+  let at = 0;
+  let row = -1;
+  let last = -1;
+  chunks.forEach((chunk, i) => {
+    last += groups[i].rows;
+    for (const page of pagesOf(chunk, kind, width, bytesAt(chunk.start, chunk.end))) {
+      const { rep, def, present } = pageValues(page, leaf);
+      if (counts && rep && def) row = countItems(rep, def, counts, row);
+      at = place(values, at, width, present, counts ? null : def);
+    }
+    if (counts && row !== last) throw new RangeError("lists of another number of rows");
+  });
+  if (!counts) return values;
+  return kind === "string" ? split(values, counts) : even(values, counts, at);
+}
+
+/**
+ * The data pages of a column chunk, unpacked, with its dictionary.
+ *
+ * @param {Chunk} chunk
+ * @param {Kind} kind
+ * @param {number} width
+ * @param {Uint8Array} bytes
+ * @returns {Generator<Page>}
+ */
+function* pagesOf(chunk, kind, width, bytes) {
+  if (bytes.length !== chunk.end - chunk.start) throw new RangeError("another number of bytes");
+  /** @type {Values | null} */
+  let dictionary = null;
+  let left = chunk.values;
+  let room = chunk.unpacked;
+  for (let at = 0; left > 0; ) {
+    const { header, start } = pageHeader(bytes, at);
+    at = start + header.compressed_page_size;
+    room -= header.uncompressed_page_size;
+    if (!(at > start && at <= bytes.length && room >= 0 && header.uncompressed_page_size >= 0)) {
+      throw new RangeError("a page beyond its column");
+    }
+    const body = unpacked(bytes.subarray(start, at), header.uncompressed_page_size, chunk.codec);
+    const about = header.dictionary_page_header ?? header.data_page_header;
+    const values = about?.num_values ?? -1;
+    if (header.type === "DICTIONARY_PAGE" && values >= 0 && !dictionary) {
+      dictionary = readPlain(kind, body, values, width);
+    } else if (header.type === "DATA_PAGE" && values > 0 && values <= left) {
+      left -= values;
+      yield { values, encoding: about?.encoding, body, dictionary };
+    } else throw new RangeError(`a page ${header.type} of ${values} values`);
+  }
+}
+
+/**
+ * @param {Uint8Array} bytes
+ * @param {number} at
+ */
+function pageHeader(bytes, at) {
+  const most = Math.min(bytes.length - at, MAX_HEADER);
+  const reader = { view: new DataView(bytes.buffer, bytes.byteOffset + at, most), offset: 0 };
+  const header = parquetHeader(reader);
+  return { header, start: at + reader.offset };
+}
+
+/**
+ * @param {Uint8Array} packed
+ * @param {number} length
+ * @param {string} codec
+ */
+function unpacked(packed, length, codec) {
+  if (codec === "ZSTD") return unzstd(packed, new Uint8Array(length));
+  if (codec !== "UNCOMPRESSED" || packed.length !== length) {
+    throw new RangeError(`${codec} pages of ${packed.length} and ${length} bytes`);
+  }
+  return packed;
+}
+
+/**
+ * @param {any[]} arrays
+ * @returns {any}
+ */
+function interleaved(arrays) {
+  const out = new arrays[0].constructor(arrays[0].length * arrays.length);
+  arrays.forEach((array, side) => {
+    for (let i = 0; i < array.length; i++) out[i * arrays.length + side] = array[i];
+  });
+  return out;
+}
+
+/**
+ * @template Made
+ * @param {string} expected
+ * @param {() => Made} work
+ * @returns {Made}
+ */
+function guarded(expected, work) {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof EmbarchiveError) throw error;
+    const reason = error instanceof Error ? error.message.split("\n")[0].slice(0, 160) : "another error";
+    throw new Damaged(`${expected}, found ${reason}`);
+  }
 }

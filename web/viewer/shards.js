@@ -2,8 +2,14 @@
  * What a shard is, and how part of one is read: from a footer and the byte ranges it names.
  */
 
-/** @typedef {import("./parquet.js").FileMetaData} FileMetaData */
-/** @typedef {import("./store.js").Range} Range */
+import { Damaged, UnknownVersion } from "./errors.js";
+import { readColumns, readMetadata } from "./parquet.js";
+import { brief } from "./strictjson.js";
+
+/**
+ * @typedef {import("./leaves.js").FileMetaData} FileMetaData
+ * @typedef {import("./store.js").Range} Range
+ */
 
 /**
  * Rows of an archive as columns; only those asked for are there, and `n`. datetime: microseconds
@@ -27,9 +33,11 @@
  * @property {Float32Array} index_mae
  */
 
+export const VERSION = 1;
 export const MAX_ROWS = 32_768;
 /** What rows are sorted by, null dates last. */
 export const ORDER = Object.freeze(["geohash", "datetime", "source"]);
+const MAX_FOOTER = 4 << 20;
 
 /**
  * Names of a shard's columns, in order.
@@ -38,9 +46,7 @@ export const ORDER = Object.freeze(["geohash", "datetime", "source"]);
  * @returns {string[]}
  */
 export function columnNames(bits) {
-  const last = ["code", "model_id", "source", "input_digest", "valid_fraction", "mse", "index_mae"];
-  const first = ["geohash", "datetime", "bbox", "geometry", "embedding"];
-  return [...first, ...(bits ? ["bits"] : []), ...last];
+  return [...new Set(schema(bits).map((leaf) => leaf.split(/[ .]/)[0]))];
 }
 
 /**
@@ -54,8 +60,92 @@ export function columnNames(bits) {
  * @returns {FileMetaData}
  */
 export function parseFooter(tail, dim, bits, name = "shard") {
-  throw new Error(`not written yet ${tail} ${dim} ${bits} ${name}`);
+  if (tail.length < 12 || tail.length > MAX_FOOTER) {
+    throw new Damaged(`${name}: expected a footer of 12 to ${MAX_FOOTER} bytes, found ${tail.length}`);
+  }
+  const metadata = readMetadata(tail, name);
+  checkVersion(metadata);
+  checkSchema(metadata, schema(bits));
+  const { rows, groups } = metadata;
+  if (rows < 1 || rows > MAX_ROWS || groups.length > MAX_ROWS / 64) {
+    throw new Damaged(
+      `${name}: expected 1 to ${MAX_ROWS} rows, found ${rows} in ${groups.length} row groups`,
+    );
+  }
+  const limit = MAX_ROWS * (dim * 8 + 4096);
+  if (groups.some((group) => group.bytes > limit)) {
+    throw new Damaged(`${name}: expected row groups under ${limit} bytes, found a larger one`);
+  }
+  const at = metadata.leaves.findIndex((leaf) => leaf.path[0] === "embedding");
+  if (groups.some((group) => group.chunks[at].values !== group.rows * dim)) {
+    throw new Damaged(`${name}: expected embeddings of ${dim} numbers, found others`);
+  }
+  return metadata;
 }
+
+/**
+ * Throws Damaged unless a file has these columns: path and type, such as "mse float?".
+ *
+ * @param {FileMetaData} metadata
+ * @param {readonly string[]} expected
+ */
+export function checkSchema({ name, leaves }, expected) {
+  const found = leaves.map((leaf) => `${leaf.path.join(".")} ${leaf.type}`);
+  if (found.join() === expected.join()) return;
+  const odd = found.find((leaf, i) => leaf !== expected[i]) ?? "fewer";
+  const want = expected.find((leaf, i) => leaf !== found[i]) ?? "no more";
+  throw new Damaged(`${name}: expected the column ${want}, found ${odd.slice(0, 80)}`);
+}
+
+/**
+ * What the footer's `embarchive` key says; an empty object when it says nothing.
+ *
+ * @param {FileMetaData} metadata
+ * @returns {Record<string, unknown>}
+ */
+export function stampOf(metadata) {
+  try {
+    const stamp = JSON.parse(metadata.texts.get("embarchive") ?? "null");
+    return typeof stamp === "object" && stamp !== null ? stamp : {};
+  } catch {
+    return {};
+  }
+}
+
+/** @param {FileMetaData} metadata */
+function checkVersion(metadata) {
+  const { format, version } = stampOf(metadata);
+  if (format === undefined || version === undefined) {
+    throw new Damaged(`${metadata.name}: expected an embarchive shard, found another Parquet file`);
+  }
+  if (format !== "embarchive" || version !== VERSION) {
+    const found = `${brief(format)} ${brief(version)}`;
+    throw new UnknownVersion(
+      `${metadata.name}: expected embarchive shard version ${VERSION}, found ${found}`,
+    );
+  }
+}
+
+/** @param {number} bits */
+function schema(bits) {
+  return [
+    "geohash string",
+    "datetime timestamp?",
+    ...["xmin", "ymin", "xmax", "ymax"].map((side) => `bbox.${side} float`),
+    "geometry binary",
+    "embedding.list.element int8 list",
+    ...(bits ? [`bits fixed(${bits / 8})`] : []),
+    "code binary?",
+    "model_id string",
+    "source string",
+    "input_digest fixed(8)",
+    "valid_fraction float",
+    "mse float?",
+    "index_mae float?",
+  ];
+}
+
+// ---------------------------------------------------------------- reading
 
 /**
  * Byte ranges of the named top-level columns in the row groups, in file order.
@@ -66,7 +156,14 @@ export function parseFooter(tail, dim, bits, name = "shard") {
  * @returns {Range[]}
  */
 export function columnRanges(metadata, groups, columns) {
-  throw new Error(`not written yet ${metadata} ${groups} ${columns}`);
+  /** @type {Range[]} */
+  const ranges = [];
+  for (const group of groups) {
+    metadata.groups[group].chunks.forEach(({ start, end }, i) => {
+      if (columns.includes(metadata.leaves[i].path[0])) ranges.push([start, end]);
+    });
+  }
+  return ranges.sort((a, b) => a[0] - b[0]);
 }
 
 /**
@@ -78,7 +175,12 @@ export function columnRanges(metadata, groups, columns) {
  * @returns {Record<string, [any, any]>}
  */
 export function groupLimits(metadata, group) {
-  throw new Error(`not written yet ${metadata} ${group}`);
+  /** @type {Record<string, [any, any]>} */
+  const found = {};
+  metadata.groups[group].chunks.forEach(({ limits }, i) => {
+    if (limits) found[metadata.leaves[i].path.join(".")] = limits;
+  });
+  return found;
 }
 
 /**
@@ -92,5 +194,7 @@ export function groupLimits(metadata, group) {
  * @returns {Promise<Rows>}
  */
 export async function readRows(metadata, groups, columns, bytesAt) {
-  throw new Error(`not written yet ${metadata} ${groups} ${columns} ${bytesAt}`);
+  const found = await readColumns(metadata, groups, columns, bytesAt);
+  const n = groups.reduce((sum, group) => sum + metadata.groups[group].rows, 0);
+  return /** @type {Rows} */ ({ n, ...found });
 }
