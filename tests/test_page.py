@@ -32,7 +32,8 @@ def test_a_policy_cannot_end_its_header():
 
 def test_the_page_is_all_files_below_viewer_but_hidden_ones(tmp_path):
     (tmp_path / "viewer" / "vendor").mkdir(parents=True)
-    for name in ("index.html", "vendor/a.js", ".hidden", "vendor/.b.js.swp", "vendor/a.d.ts", "../p.json"):
+    others = (".hidden", "vendor/.b.js.swp", "vendor/a.d.ts", "../package.json")
+    for name in ("index.html", "vendor/a.js", *others):
         (tmp_path / "viewer" / name).write_bytes(name.encode())
     assert page.read_page(tmp_path) == {
         "viewer/index.html": b"index.html",

@@ -1,14 +1,26 @@
 import gzip
+import itertools
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import faults
 import pytest
 from archives import make_archive
+from test_serve import ask
 
+import embarchive
 from embarchive import serve
+from embarchive.answers import OPEN_TO_ALL
 from embarchive.cli import main
 from embarchive.errors import BadInput, Damaged, NotAnArchive, StoreUnreachable
+from embarchive.page import policy_of
 from embarchive.publish import plan, publish
 from embarchive.store import LocalStore
 from embarchive.verify import verify
@@ -16,7 +28,7 @@ from embarchive.verify import verify
 PAGE = {
     "viewer/app.js": b"1;" * 500,
     "viewer/decode.wasm": b"\0asm",
-    "viewer/index.html": b"<p>page",
+    "viewer/index.html": b"<p>page" * 50,
     "viewer/vendor/old.js": b"2;",
 }
 NEWER = {"viewer/app.js": b"3;", "viewer/index.html": b"<p>newer"}
@@ -96,7 +108,7 @@ def test_an_index_of_somebody_else_is_kept(root):
     (root / "index.html").write_text("<h1>my own site")
     assert publish(root, PAGE)["kept"] == ["index.html"]
     assert (root / "index.html").read_text() == "<h1>my own site"
-    assert (root / "viewer" / "index.html").read_bytes() == b"<p>page"
+    assert (root / "viewer" / "index.html").read_bytes() == PAGE["viewer/index.html"]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +213,75 @@ def test_what_a_build_writes_may_be_cached_but_the_pointer(bucket):
 
 def test_what_was_published_is_what_is_served(root):
     publish(root, PAGE)
-    from test_serve import ask
-
     with serve.running(root) as url:
         status, _, body = ask(url, "/viewer/app.js", accept_encoding="identity")
         assert (status, body) == (200, PAGE["viewer/app.js"])
+
+
+# ------------------------------------------------------------ docs/publishing.md
+
+DOCS = Path(__file__).parent.parent / "docs" / "publishing.md"
+
+
+def block(language):
+    return re.search(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+def test_the_policy_in_the_docs_is_the_pages():
+    entry = (Path(__file__).parent.parent / "web" / "viewer" / "index.html").read_bytes()
+    assert f'"{policy_of(entry)}"' in block("nginx")
+
+
+def test_the_rules_for_other_origins_are_those_of_serve():
+    rule = json.loads(block("json"))["CORSRules"][0]
+    assert ", ".join(rule["AllowedHeaders"]) == OPEN_TO_ALL["access-control-allow-headers"]
+    assert ", ".join(rule["ExposeHeaders"]) == OPEN_TO_ALL["access-control-expose-headers"]
+
+
+@pytest.fixture
+def nginx(root, tmp_path):
+    """The docs' block, serving an archive with a page, its paths and port made this test's."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("nginx is not installed")
+    publish(root, PAGE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    site = block("nginx").replace("/srv/archive", str(root)).replace("8080", f"127.0.0.1:{port}")
+    owner = "user root;" if os.getuid() == 0 else ""
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"{owner} daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; {site} }}"
+    )
+    server = subprocess.Popen([program, "-p", str(tmp_path), "-c", str(config)])
+    try:
+        for _ in range(500):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_nginx_of_the_docs_says_what_serve_says(root, nginx):
+    shard = next((root / "embeddings").rglob("*.parquet")).relative_to(root).as_posix()
+    paths = [shard, "embarchive.json", "viewer/", "viewer/app.js", "viewer/decode.wasm", ".x/y"]
+    asked = [{}, {"range": "bytes=2-5"}, {"accept_encoding": "gzip"}]
+    same = ("content-type", "cache-control", "content-range", "content-encoding",
+            "x-content-type-options", *OPEN_TO_ALL.keys() - {"access-control-max-age"})  # fmt: skip
+    with serve.running(root) as ours:
+        for path, headers in itertools.product(paths, asked):
+            one, other = (ask(url, f"/{path}", **headers) for url in (nginx, ours))
+            if other[0] == 404:
+                assert one[0] in (403, 404)
+                continue
+            assert one[0] == other[0], (path, headers)
+            if "content-encoding" not in other[1]:
+                assert one[2] == other[2]
+            for name in same:
+                assert one[1][name] == other[1][name], (path, headers, name)
+        assert ask(nginx, f"/{shard}", "OPTIONS")[0] == 204
+    assert len(embarchive.open_archive(nginx).select()) == 30

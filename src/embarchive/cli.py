@@ -275,9 +275,7 @@ def serve(shell: Shell, archive: str | None, demo: bool, host: str, port: int) -
     application = server.app(archive or server.demo_root())
     listening = server.listen(host, port)
     url = server.url_of(listening)
-    shell.say(
-        {"url": url}, [f"{archive or 'the demo archive'} is served; open {url} in a browser"]
-    )
+    shell.say({"url": url}, [f"{archive or 'the demo archive'} is served; open {url} in a browser"])
     server.serve_on(application, listening)
 
 

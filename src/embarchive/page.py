@@ -44,8 +44,9 @@ def find_page() -> Path | None:
 
 
 def read_page(folder: Path | None = None) -> dict[str, bytes]:
-    """The page's files by their path in an archive, viewer/…, sorted. Hidden files and
-    types for the editor (.d.ts) are left out. folder: what holds viewer/, instead of the package. Raises BadInput where there is none."""
+    """The page's files by their path in an archive, viewer/…, sorted; hidden ones and types
+    for the editor (.d.ts) are left out. folder: what holds viewer/, instead of the package.
+    Raises BadInput where there is none."""
     folder = folder or find_page()
     if folder is None:
         raise BadInput(
