@@ -24,7 +24,8 @@ def make():
     cells = sorted(set(table["geohash"].to_pylist()))
     options = [
         {"k": 7, "op": op, "invert": invert, "per_place": per_place, "exact": exact}
-        for op, invert, per_place, exact in product(("mean", "min"), *[(False, True)] * 3)
+        for op, per_place in product(("mean", "min"), (0, 1))
+        for invert, exact in product((False, True), repeat=2)
     ]
     cases = [{"like": [0, 1, 2], "unlike": far, **one} for one in options for far in ([], [3, 4])]
     cases += [
