@@ -3,6 +3,8 @@
  * Every size is checked before anybody relies on it.
  */
 
+import { Damaged } from "./errors.js";
+
 /**
  * @typedef {import("hyparquet").SchemaElement} SchemaElement
  * @typedef {import("./pages.js").Kind} Kind
@@ -35,6 +37,35 @@ const MAX_FILE = 256 << 20;
 // Of numbers a list, and of texts in all lists of a row group together.
 const MAX_LIST = 4096;
 const MAX_ITEMS = 1 << 24;
+
+/**
+ * Throws Damaged unless a file has these columns: path and type, such as "mse float?".
+ *
+ * @param {FileMetaData} metadata
+ * @param {readonly string[]} expected
+ */
+export function checkSchema({ name, leaves }, expected) {
+  const found = leaves.map((leaf) => `${leaf.path.join(".")} ${leaf.type}`);
+  if (found.join() === expected.join()) return;
+  const odd = found.find((leaf, i) => leaf !== expected[i]) ?? "fewer";
+  const want = expected.find((leaf, i) => leaf !== found[i]) ?? "no more";
+  throw new Damaged(`${name}: expected the column ${want}, found ${odd.slice(0, 80)}`);
+}
+
+/**
+ * What the footer's `embarchive` key says; an empty object when it says nothing.
+ *
+ * @param {FileMetaData} metadata
+ * @returns {Record<string, unknown>}
+ */
+export function stampOf(metadata) {
+  try {
+    const stamp = JSON.parse(metadata.texts.get("embarchive") ?? "null");
+    return typeof stamp === "object" && stamp !== null ? stamp : {};
+  } catch {
+    return {};
+  }
+}
 
 /**
  * @param {readonly SchemaElement[]} schema depth first, the root first

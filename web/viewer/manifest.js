@@ -2,7 +2,15 @@
  * The format objects: pointer, generation, spaces, and where every object lies.
  */
 
-/** @typedef {import("./parts.js").PartRef} PartRef */
+import { BadInput, Damaged, NotAnArchive, UnknownVersion } from "./errors.js";
+import { parseMoment } from "./filters.js";
+import { CELL, SHA, VERSION } from "./parts.js";
+import { brief, build, canonicalJson, checkKeys, checkTypes, parseStrictJson } from "./strictjson.js";
+
+/**
+ * @typedef {import("./parts.js").PartRef} PartRef
+ * @typedef {import("./strictjson.js").Shape} Shape
+ */
 
 /**
  * The one mutable object: which generation is current.
@@ -49,17 +57,82 @@ export const POINTER = "embarchive.json";
 export const MAX_POINTER = 1024;
 export const MAX_GENERATION = 4 << 20;
 
+/** @type {Readonly<Record<string, [folder: string, ending: string]>>} */
+const PLACES = {
+  "manifest-json": ["manifests/", ".json"],
+  "manifest-parquet": ["manifests/", ".parquet"],
+  shard: ["embeddings/gh=", ".parquet"],
+  model: ["models/", ".safetensors"],
+  "model-card": ["models/", ".json"],
+  "model-onnx": ["models/", ".onnx"],
+  blocks: ["blocks/", ""],
+  overview: ["overview/", ".parquet"],
+  pyramid: ["pyramid/", ".parquet"],
+};
+const POINTER_SHAPE = { generation: "int", manifest: "str", length: "int", commit_id: "str" };
+const TABLE_SHAPE = { sha256: "str", length: "int", rows: "int" };
+const SPACE_SHAPE = {
+  space_id: "str", encoder: "str", encoder_length: "int", dim: "int", metric: "str",
+  scale: "float", simhash: "dict", trained: "dict", saturation: "dict of float",
+  architecture: "dict", backbone: "str?", backbone_length: "int", onnx: "str?",
+  onnx_length: "int", peak: "float",
+};
+const PART_SHAPE = {
+  prefix: "str", sha256: "str", length: "int", rows: "int", shards: "int", geohash_min: "str",
+  geohash_max: "str", bbox: "list", datetime_min: "str?", datetime_max: "str?",
+  shard_bytes: "int",
+};
+const SETTINGS_SHAPE = {
+  precision: "int", gsd: "float", height: "int", width: "int", bands: "list", units: "str",
+  region_prefix: "int", shard_prefix: "int", indices: "dict of list", dim: "int", bits: "int",
+  codec: "str", min_cover: "float", min_valid: "float", regions: "dict of str", title: "str",
+  attribution: "str", licence: "str",
+};
+const GENERATION_SHAPE = {
+  number: "int", parent: "str?", commit_id: "str", created: "str", settings: "dict",
+  spaces: "list", models: "dict?", parts: "list", tiles: "int", places: "int",
+  bytes: "dict of int", scenes: "int", attribution: "str", overview: "dict?", pyramid: "dict?",
+};
+// Settings steer allocations: above 0, and at most this.
+const LIMITS = {
+  precision: 12, height: 4096, width: 4096, region_prefix: 12, shard_prefix: 12, dim: 4096,
+  gsd: 1e7,
+};
+const PATTERNS = {
+  manifest: SHA,
+  parent: SHA,
+  sha256: SHA,
+  encoder: SHA,
+  commit_id: /^[0-9a-f]{32}$/,
+  prefix: new RegExp(`^$|${CELL.source}`),
+  geohash_min: CELL,
+  geohash_max: CELL,
+  space_id: /^[0-9A-Za-z._-]{1,64}$/,
+  metric: /^l2$/,
+  backbone: SHA,
+  onnx: SHA,
+};
+
 /**
  * Where an object lies, derived from its hash (and a shard's prefix). Throws Damaged.
  *
- * @param {"manifest-json" | "manifest-parquet" | "shard" | "model" | "model-card" | "model-onnx"
- *   | "blocks"} kind
+ * @param {string} kind one of PLACES
  * @param {string} sha
  * @param {string} [prefix]
  * @returns {string}
  */
 export function objectPath(kind, sha, prefix = "") {
-  throw new Error(`not written yet ${kind} ${sha} ${prefix}`);
+  if (!Object.hasOwn(PLACES, kind)) {
+    throw new BadInput(`object kind: expected one of ${Object.keys(PLACES)}, found ${brief(kind)}`);
+  }
+  if (typeof sha !== "string" || !SHA.test(sha)) {
+    throw new Damaged(`${kind}: expected a sha256 of 64 hex digits, found ${brief(sha)}`);
+  }
+  if (kind === "shard" && !CELL.test(prefix)) {
+    throw new Damaged(`shard ${sha.slice(0, 12)}: expected a geohash prefix, found ${brief(prefix)}`);
+  }
+  const [folder, ending] = PLACES[kind];
+  return kind === "shard" ? `${folder}${prefix}/${sha}${ending}` : `${folder}${sha}${ending}`;
 }
 
 /**
@@ -70,18 +143,26 @@ export function objectPath(kind, sha, prefix = "") {
  * @returns {Pointer}
  */
 export function parsePointer(data, name = POINTER) {
-  throw new Error(`not written yet ${data} ${name}`);
+  const values = pointerDocument(data, name);
+  const pointer = build(POINTER_SHAPE, values, name, PATTERNS);
+  // No hash covers the pointer: with one spelling only, a flipped bit changes a value.
+  const only = canonicalJson({ format: "embarchive", version: VERSION, ...pointer });
+  if (only !== new TextDecoder("utf-8", { ignoreBOM: true }).decode(data)) {
+    throw new Damaged(`${name}: expected canonical JSON, found another spelling`);
+  }
+  return pointer;
 }
 
 /**
- * Throws UnknownVersion or Damaged.
- *
  * @param {Uint8Array} data
- * @param {string} [name]
- * @returns {Generation}
+ * @param {string} name
  */
-export function parseGeneration(data, name = "generation") {
-  throw new Error(`not written yet ${data} ${name}`);
+function pointerDocument(data, name) {
+  try {
+    return readDocument(data, name, MAX_POINTER);
+  } catch (error) {
+    throw error instanceof Damaged ? new NotAnArchive(error.message) : error;
+  }
 }
 
 /**
@@ -92,5 +173,117 @@ export function parseGeneration(data, name = "generation") {
  * @param {string} [name]
  */
 export function checkPair(pointer, generation, name = POINTER) {
-  throw new Error(`not written yet ${pointer} ${generation} ${name}`);
+  const pairs = [
+    ["generation", generation.number, pointer.generation],
+    ["commit_id", generation.commit_id, pointer.commit_id],
+  ];
+  for (const [key, expected, found] of pairs) {
+    if (found !== expected) throw new Damaged(`${name}: expected ${key} ${expected}, found ${found}`);
+  }
+}
+
+/**
+ * Throws UnknownVersion or Damaged.
+ *
+ * @param {Uint8Array} data
+ * @param {string} [name]
+ * @returns {Generation}
+ */
+export function parseGeneration(data, name = "generation") {
+  const values = readDocument(data, name, MAX_GENERATION);
+  /** @type {Generation} */
+  const plain = build(GENERATION_SHAPE, values, name, PATTERNS);
+  const table = (/** @type {"models" | "overview" | "pyramid"} */ key) =>
+    plain[key] && build(TABLE_SHAPE, plain[key], `${name} ${key}`, PATTERNS);
+  const generation = Object.freeze({
+    ...plain,
+    settings: readSettings(plain.settings, `${name}: settings`),
+    spaces: Object.freeze(plain.spaces.map((one) => build(SPACE_SHAPE, one, `${name} space`, PATTERNS))),
+    parts: Object.freeze(plain.parts.map((one) => readPart(one, `${name} part`))),
+    models: table("models"),
+    overview: table("overview"),
+    pyramid: table("pyramid"),
+  });
+  const rows = generation.parts.reduce((sum, part) => sum + part.rows, 0);
+  if (rows !== generation.tiles) {
+    throw new Damaged(`${name}: expected ${generation.tiles} tiles in its parts, found ${rows}`);
+  }
+  return generation;
+}
+
+/**
+ * @param {Uint8Array} data
+ * @param {string} name
+ * @param {number} cap
+ * @returns {Record<string, any>}
+ */
+function readDocument(data, name, cap) {
+  const document = parseStrictJson(data, name, cap);
+  if (typeof document !== "object" || document?.format !== "embarchive") {
+    throw new Damaged(`${name}: expected "format": "embarchive", found another JSON document`);
+  }
+  const { format: _format, version, ...values } = document;
+  if (version !== VERSION) {
+    throw new UnknownVersion(`${name}: expected version ${VERSION}, found ${brief(version)}`);
+  }
+  return values;
+}
+
+/**
+ * @param {any} values
+ * @param {string} name
+ * @returns {PartRef}
+ */
+function readPart(values, name) {
+  const part = build(PART_SHAPE, values, name, PATTERNS);
+  const sides = part.bbox;
+  if (sides.length !== 4 || !sides.every((/** @type {any} */ side) => Number.isFinite(side) && Math.abs(side) <= 180)) {
+    throw new Damaged(`${name}: expected bbox west south east north, found ${brief(sides)}`);
+  }
+  return Object.freeze({
+    ...part,
+    bbox: Object.freeze([...sides]),
+    datetime_min: readMoment(part.datetime_min, `${name} datetime_min`),
+    datetime_max: readMoment(part.datetime_max, `${name} datetime_max`),
+  });
+}
+
+/**
+ * @param {string | null} text
+ * @param {string} name
+ * @returns {number | null} microseconds since 1970
+ */
+function readMoment(text, name) {
+  if (text === null) return null;
+  const moment = parseMoment(text);
+  if (!moment?.offset) {
+    throw new Damaged(`${name}: expected ISO 8601 with its offset, found ${brief(text)}`);
+  }
+  return moment.start;
+}
+
+/**
+ * Settings with the types of their fields; they steer allocations, so also their sizes.
+ *
+ * @param {any} values
+ * @param {string} name
+ * @returns {Settings}
+ */
+function readSettings(values, name) {
+  checkKeys(SETTINGS_SHAPE, values, name);
+  checkTypes(SETTINGS_SHAPE, values, name);
+  const texts = (/** @type {any[]} */ list) => list.every((item) => typeof item === "string");
+  const pairs = Object.values(values.indices);
+  if (!texts(values.bands) || !pairs.every((pair) => pair.length === 2 && texts(pair))) {
+    throw new Damaged(`${name}: expected names of bands, found ${brief([values.bands, pairs])}`);
+  }
+  for (const [key, most] of Object.entries(LIMITS)) {
+    if (!(values[key] > 0 && values[key] <= most)) {
+      throw new Damaged(`${name}: expected ${key} in 0 to ${most}, found ${values[key]}`);
+    }
+  }
+  if (values.bits < 0 || values.bits > 4096 || values.bits % 8) {
+    throw new Damaged(`${name}: expected bits in eights, found ${values.bits}`);
+  }
+  return Object.freeze({ ...values, bands: Object.freeze([...values.bands]) });
 }

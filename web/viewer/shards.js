@@ -3,6 +3,7 @@
  */
 
 import { Damaged, UnknownVersion } from "./errors.js";
+import { checkSchema, stampOf } from "./leaves.js";
 import { readColumns, readMetadata } from "./parquet.js";
 import { brief } from "./strictjson.js";
 
@@ -81,35 +82,6 @@ export function parseFooter(tail, dim, bits, name = "shard") {
     throw new Damaged(`${name}: expected embeddings of ${dim} numbers, found others`);
   }
   return metadata;
-}
-
-/**
- * Throws Damaged unless a file has these columns: path and type, such as "mse float?".
- *
- * @param {FileMetaData} metadata
- * @param {readonly string[]} expected
- */
-export function checkSchema({ name, leaves }, expected) {
-  const found = leaves.map((leaf) => `${leaf.path.join(".")} ${leaf.type}`);
-  if (found.join() === expected.join()) return;
-  const odd = found.find((leaf, i) => leaf !== expected[i]) ?? "fewer";
-  const want = expected.find((leaf, i) => leaf !== found[i]) ?? "no more";
-  throw new Damaged(`${name}: expected the column ${want}, found ${odd.slice(0, 80)}`);
-}
-
-/**
- * What the footer's `embarchive` key says; an empty object when it says nothing.
- *
- * @param {FileMetaData} metadata
- * @returns {Record<string, unknown>}
- */
-export function stampOf(metadata) {
-  try {
-    const stamp = JSON.parse(metadata.texts.get("embarchive") ?? "null");
-    return typeof stamp === "object" && stamp !== null ? stamp : {};
-  } catch {
-    return {};
-  }
 }
 
 /** @param {FileMetaData} metadata */
