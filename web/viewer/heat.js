@@ -1,0 +1,146 @@
+/**
+ * Scores of cells as a picture of the map: each cell's rectangle in the colour of its rank.
+ *
+ * The best cell is the most opaque; what ranks below the median is left clear. One hue of middling
+ * lightness that grows lighter and denser reads on a light and a dark map, and without colour
+ * vision. Pictures are linear in Web Mercator, as the map stretches them.
+ */
+
+import { cellBounds } from "./grid.js";
+
+/**
+ * Cells to paint, worst first. box: west north east south of each in Web Mercator, 0..1 from the
+ * north-west; shade: 1..255.
+ *
+ * @typedef {Readonly<{box: Float64Array, shade: Uint8Array}>} Shades
+ */
+
+const MOST_PIXELS = 2 ** 24;
+// Red, green, blue, opacity of the median and of the best.
+const RAMP = Object.freeze([
+  [120, 24, 104, 28],
+  [236, 44, 116, 240],
+]);
+const COLOURS = colours();
+
+/**
+ * The cells that are better than the median, by rank; cells of one value share the best rank of
+ * them.
+ *
+ * @param {{geohash: readonly string[], value: Int32Array}} heat value: less is better
+ * @returns {Shades}
+ */
+export function makeShades({ geohash, value }) {
+  const sorted = value.slice().sort();
+  const shades = value.map((one) => shadeOf(firstOf(sorted, one) / value.length));
+  const order = byShade(shades);
+  const box = new Float64Array(order.length * 4);
+  order.forEach((cell, at) => box.set(mercator(cellBounds(geohash[cell])), at * 4));
+  return Object.freeze({ box, shade: Uint8Array.from(order, (cell) => shades[cell]) });
+}
+
+/**
+ * RGBA of a view.
+ *
+ * @param {Shades} shades
+ * @param {readonly number[]} view west south east north, degrees; west > east across the
+ *   antimeridian
+ * @param {number} width pixels
+ * @param {number} height
+ * @returns {Uint8ClampedArray<ArrayBuffer>}
+ */
+export function paint({ box, shade }, view, width, height) {
+  if (!(width >= 1 && height >= 1 && width * height <= MOST_PIXELS)) return new Uint8ClampedArray(0);
+  const pixels = new Uint32Array(width * height);
+  const [west, north, east, south] = mercator(view);
+  const across = width / (east > west ? east - west : east + 1 - west);
+  const down = height / (south - north);
+  for (let at = 0, cell = 0; cell < shade.length; at += 4, cell++) {
+    const [top, bottom] = span((box[at + 1] - north) * down, (box[at + 3] - north) * down, height);
+    if (top >= bottom) continue;
+    for (let turn = -1; turn <= 1; turn++) {
+      const from = (box[at] + turn - west) * across;
+      const [left, right] = span(from, (box[at + 2] + turn - west) * across, width);
+      if (left >= right) continue;
+      for (let y = top; y < bottom; y++) {
+        pixels.fill(COLOURS[shade[cell]], y * width + left, y * width + right);
+      }
+    }
+  }
+  return new Uint8ClampedArray(pixels.buffer);
+}
+
+/**
+ * West, north, east, south in Web Mercator, 0..1 from the north-west.
+ *
+ * @param {readonly number[]} box west south east north, degrees
+ */
+function mercator([west, south, east, north]) {
+  return [(west + 180) / 360, northing(north), (east + 180) / 360, northing(south)];
+}
+
+/** @param {number} lat */
+function northing(lat) {
+  const sine = Math.sin((Math.min(Math.max(lat, -85.051129), 85.051129) * Math.PI) / 180);
+  return 0.5 - Math.log((1 + sine) / (1 - sine)) / (4 * Math.PI);
+}
+
+/**
+ * The pixels between two edges, at least one where they are in the picture at all.
+ *
+ * @param {number} from
+ * @param {number} to
+ * @param {number} size
+ */
+function span(from, to, size) {
+  if (to <= 0 || from >= size) return [0, 0];
+  const first = Math.max(0, Math.floor(from));
+  return [first, Math.min(size, Math.max(Math.floor(to), first + 1))];
+}
+
+/** @param {number} better share of cells that are better, 0..1 */
+function shadeOf(better) {
+  return better < 0.5 ? 255 - Math.round(better * 2 * 254) : 0;
+}
+
+/**
+ * Cells of a shade above 0, the least shade first.
+ *
+ * @param {Int32Array} shades
+ */
+function byShade(shades) {
+  const starts = new Int32Array(257);
+  for (const shade of shades) starts[shade + 1] += 1;
+  for (let shade = 1; shade < 257; shade++) starts[shade] += starts[shade - 1];
+  const clear = starts[1];
+  const order = new Int32Array(shades.length);
+  shades.forEach((shade, cell) => (order[starts[shade]++] = cell));
+  return order.subarray(clear);
+}
+
+/**
+ * The first position of a value that is among sorted ones.
+ *
+ * @param {Int32Array} sorted
+ * @param {number} value
+ */
+function firstOf(sorted, value) {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** RGBA of each shade, as a pixel of four bytes. */
+function colours() {
+  const bytes = new Uint8ClampedArray(256 * 4);
+  for (let shade = 1; shade < 256; shade++) {
+    const t = (shade - 1) / 254;
+    bytes.set(RAMP[0].map((low, i) => low + (RAMP[1][i] - low) * t), shade * 4);
+  }
+  return new Uint32Array(bytes.buffer);
+}
