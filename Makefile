@@ -54,7 +54,7 @@ lint: .venv/ready
 
 # npm empties the folder first, so the mark inside it goes with a half-done installation.
 web/node_modules/ready: web/package.json web/package-lock.json web/.npmrc
-	@command -v npm >/dev/null && node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' \
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
 	  || { echo "the page is tested with node 20 or newer and npm; found $$(node -v 2>/dev/null || echo none)"; exit 2; }
 	cd web && npm ci --silent --no-audit --no-fund
 	@touch $@

@@ -49,8 +49,11 @@ OPENERS = {
     "pictures", "decode", "save", "cli",
 }  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
-# Tests of more than one module.
-WHOLE = {"house", "quality", "docs", "first_light", "crash", "benchmarks", "golden"}
+# Tests of more than one module, and of the page.
+WHOLE = {
+    "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
+    "viewer", "viewer_faults",
+}  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 
