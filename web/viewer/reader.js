@@ -1,0 +1,259 @@
+/**
+ * Verified bytes of one generation as rows.
+ */
+
+import { BadInput } from "./errors.js";
+import { isEverything, rowMask } from "./filters.js";
+import { Cache, Held, Once } from "./held.js";
+import { parsePart } from "./parts.js";
+import { rowGroups } from "./reads.js";
+import { concat, merge, take, withColumns } from "./rows.js";
+import { columnNames, columnRanges, ORDER, parseFooter, readRows } from "./shards.js";
+
+/** @typedef {import("./filters.js").Filter} Filter */
+/** @typedef {import("./parts.js").PartRef} PartRef */
+/** @typedef {import("./parts.js").ShardRow} ShardRow */
+/** @typedef {import("./reads.js").ReadPlan} ReadPlan */
+/** @typedef {import("./reads.js").ShardRead} ShardRead */
+/** @typedef {import("./rows.js").Table} Table */
+/** @typedef {import("./shards.js").FileMetaData} FileMetaData */
+
+/**
+ * What a caller hears of a long reading, and how it ends one.
+ *
+ * @typedef {{onProgress?: (step: {done: number, total: number}) => void,
+ *   signal?: AbortSignal}} Watch
+ */
+
+const AT_ONCE = 6;
+const PARSED_BYTES = 64 * 2 ** 20;
+
+/** Reads one generation. */
+export class Reader {
+  #held;
+  #once = new Once();
+  /** @type {Cache<Table>} Row groups, so that a search like the last one parses nothing. */
+  #parsed = new Cache(PARSED_BYTES);
+
+  /**
+   * @param {import("./store.js").Store} store
+   * @param {{dim: number, bits: number}} settings
+   * @param {number} [cacheBytes]
+   */
+  constructor(store, settings, cacheBytes) {
+    this.store = store;
+    this.settings = settings;
+    this.#held = new Held(store, cacheBytes);
+  }
+
+  /**
+   * The shards of manifest parts, fetching those not yet seen.
+   *
+   * @param {readonly PartRef[]} parts
+   * @returns {Promise<ShardRow[]>}
+   */
+  async shards(parts) {
+    const found = await inParallel(parts, (part) =>
+      this.#once.get(`part ${part.sha256}`, async () => {
+        return parsePart(await this.object("manifest-parquet", part.sha256, part.length), part);
+      }),
+    );
+    return found.flat();
+  }
+
+  /**
+   * Rows of the plan's shards that match, sorted; the columns asked for, the three that rows
+   * are sorted by, and where each row lies.
+   *
+   * @param {ReadPlan} plan
+   * @param {Filter} wanted
+   * @param {readonly string[]} columns
+   * @param {Watch} [watch]
+   * @returns {Promise<Table>}
+   */
+  async rows(plan, wanted, columns, watch) {
+    const names = this.checkColumns([...columns, ...ORDER]);
+    const work = (/** @type {ShardRead} */ read) => this.#shardRows(read, wanted, names);
+    return merge((await inParallel(plan.reads, work, watch)).flat(), names);
+  }
+
+  /**
+   * The rows with further columns, read from where they lie.
+   *
+   * @param {Table} rows
+   * @param {readonly string[]} columns
+   * @param {Watch} [watch]
+   * @returns {Promise<Table>}
+   */
+  async more(rows, columns, watch) {
+    const names = this.checkColumns(columns);
+    /** @type {Map<ShardRow, number[]>} */
+    const byShard = new Map(rows.shard.map((shard) => [shard, []]));
+    rows.shard.forEach((shard, row) => byShard.get(shard)?.push(row));
+    const places = [...byShard.values()];
+    const work = (/** @type {number[]} */ own) => this.#pick(rows, own, names);
+    return withColumns(rows, places, await inParallel(places, work, watch), names);
+  }
+
+  /**
+   * The names in the shard's order, each once. Throws BadInput on an unknown one.
+   *
+   * @param {readonly string[]} columns
+   */
+  checkColumns(columns) {
+    const known = columnNames(this.settings.bits);
+    const odd = columns.find((name) => !known.includes(name));
+    if (odd === undefined) return known.filter((name) => columns.includes(name));
+    throw new BadInput(`columns: expected some of ${known.join(", ")}, found ${odd}`);
+  }
+
+  /**
+   * Whether a whole shard is at hand.
+   *
+   * @param {ShardRow} shard
+   */
+  has(shard) {
+    return this.#held.has(shard);
+  }
+
+  /**
+   * A whole object, verified by hash and length, from the cache when it is at hand.
+   *
+   * @param {Parameters<Held["object"]>[0]} kind
+   * @param {string} sha256
+   * @param {number} length
+   * @returns {Promise<Uint8Array>}
+   */
+  object(kind, sha256, length) {
+    return this.#held.object(kind, sha256, length);
+  }
+
+  /**
+   * @param {ShardRead} read
+   * @param {Filter} wanted
+   * @param {string[]} names
+   * @returns {Promise<Table[]>}
+   */
+  async #shardRows({ shard, whole }, wanted, names) {
+    if (whole) await this.#held.shard(shard);
+    const metadata = await this.#footer(shard);
+    const tables = await this.#groups(shard, metadata, rowGroups(metadata, wanted), names);
+    if (isEverything(wanted)) return tables;
+    return tables.map((rows) => {
+      const mask = rowMask(rows, wanted);
+      return take(rows, rows.at.map((_, row) => row).filter((row) => mask[row] > 0));
+    });
+  }
+
+  /**
+   * Further columns of rows of one shard.
+   *
+   * @param {Table} rows
+   * @param {number[]} own positions
+   * @param {string[]} names
+   * @returns {Promise<Table>}
+   */
+  async #pick(rows, own, names) {
+    const shard = rows.shard[own[0]];
+    const metadata = await this.#footer(shard);
+    const starts = groupStarts(metadata);
+    const groupOf = own.map((row) => starts.findLastIndex((start) => start <= rows.at[row]));
+    const groups = [...new Set(groupOf)].sort((a, b) => a - b);
+    const tables = await this.#groups(shard, metadata, groups, names);
+    // How far a row of a group moves when only these groups are joined.
+    const shifts = new Map();
+    let filled = 0;
+    groups.forEach((group, i) => {
+      shifts.set(group, filled - starts[group]);
+      filled += tables[i].n;
+    });
+    const index = Int32Array.from(own, (row, i) => rows.at[row] + shifts.get(groupOf[i]));
+    return take(concat(tables, names), index);
+  }
+
+  /**
+   * All rows of row groups, one table each.
+   *
+   * @param {ShardRow} shard
+   * @param {FileMetaData} metadata
+   * @param {number[]} groups
+   * @param {string[]} names
+   * @returns {Promise<Table[]>}
+   */
+  async #groups(shard, metadata, groups, names) {
+    const key = (/** @type {number} */ group) => `${shard.sha256} ${group} ${names}`;
+    const tables = new Map(groups.map((group) => [group, this.#parsed.get(key(group))]));
+    const lacking = groups.filter((group) => !tables.get(group));
+    const bytesAt = await this.#held.ranges(shard, columnRanges(metadata, lacking, names));
+    const starts = groupStarts(metadata);
+    for (const group of lacking) {
+      const rows = await readRows(metadata, [group], names, bytesAt);
+      const at = Int32Array.from({ length: rows.n }, (_, row) => starts[group] + row);
+      const table = { ...rows, shard: new Array(rows.n).fill(shard), at };
+      this.#parsed.put(key(group), table, sizeOf(table));
+      tables.set(group, table);
+    }
+    return groups.map((group) => /** @type {Table} */ (tables.get(group)));
+  }
+
+  /** @param {ShardRow} shard */
+  #footer(shard) {
+    return this.#once.get(`footer ${shard.sha256}`, async () => {
+      const start = shard.length - shard.footer_length;
+      const bytesAt = await this.#held.ranges(shard, [[start, shard.length]]);
+      const { dim, bits } = this.settings;
+      const name = `shard ${shard.sha256.slice(0, 12)}`;
+      return parseFooter(bytesAt(start, shard.length), dim, bits, name);
+    });
+  }
+}
+
+/**
+ * `work` over items, at most six at a time, results in order; the first error is thrown.
+ *
+ * @template T, U
+ * @param {readonly T[]} items
+ * @param {(item: T) => Promise<U>} work
+ * @param {Watch} [watch]
+ * @returns {Promise<U[]>}
+ */
+async function inParallel(items, work, { onProgress, signal } = {}) {
+  /** @type {U[]} */
+  const results = new Array(items.length);
+  let next = 0;
+  let done = 0;
+  const worker = async () => {
+    while (next < items.length) {
+      signal?.throwIfAborted();
+      const at = next++;
+      try {
+        results[at] = await work(items[at]);
+      } catch (error) {
+        next = items.length;
+        throw error;
+      }
+      onProgress?.({ done: ++done, total: items.length });
+    }
+  };
+  signal?.throwIfAborted();
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
+  signal?.throwIfAborted();
+  return results;
+}
+
+/**
+ * The number of the first row of each row group.
+ *
+ * @param {FileMetaData} metadata
+ */
+function groupStarts(metadata) {
+  let end = 0;
+  return metadata.groups.map(({ rows }) => (end += rows) - rows);
+}
+
+/** About how many bytes a table takes. @param {Table} table */
+function sizeOf(table) {
+  const columns = Object.values(table).filter((column) => typeof column === "object");
+  const size = (/** @type {any} */ column) => column.byteLength ?? column.length * 24;
+  return columns.reduce((sum, column) => sum + size(column), 0);
+}

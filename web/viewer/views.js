@@ -1,0 +1,116 @@
+/**
+ * What lies in a view: its cells, and the first places of it; no more is read than that takes.
+ */
+
+import { chooseRow, parse } from "./exemplars.js";
+import { makeFilter } from "./filters.js";
+import { planOf } from "./reads.js";
+import { merge, take } from "./rows.js";
+import { ORDER } from "./shards.js";
+
+/** @typedef {import("./archive.js").Archive} Archive */
+/** @typedef {import("./filters.js").Filter} Filter */
+/** @typedef {import("./reader.js").Watch} Watch */
+/** @typedef {import("./reads.js").ShardRead} ShardRead */
+/** @typedef {import("./rows.js").Table} Table */
+
+/**
+ * Distinct cells that meet a box, from the geohash column alone; none where there are certainly
+ * more than `limit`.
+ *
+ * @param {Archive} archive
+ * @param {{bbox?: readonly number[] | null, limit: number}} wanted
+ * @param {Watch} [watch]
+ * @returns {Promise<{geohash: string[], more: boolean}>}
+ */
+export async function cellsOf(archive, { bbox = null, limit }, watch) {
+  const filter = makeFilter({ bbox });
+  const { reads } = await archive.plan(filter);
+  const inside = reads.filter(({ shard }) => !bbox || isWithin(shard.bbox, bbox));
+  const { places, tiles } = archive.generation;
+  // Places have more or less dates: twice as many as drawn are surely too many.
+  if (planOf(inside).rows * (places / Math.max(tiles, 1)) > 2 * limit) {
+    return { geohash: [], more: true };
+  }
+  const rows = await untilMore(archive, limit, filter, [], watch);
+  const geohash = [...new Set(rows.geohash)];
+  return { geohash: geohash.slice(0, limit), more: geohash.length > limit };
+}
+
+/**
+ * The first places that match, of each its latest good date.
+ *
+ * @param {Archive} archive
+ * @param {{bbox?: readonly number[] | null, datetime?: string | null, limit: number}} wanted
+ * @param {Watch} [watch]
+ * @returns {Promise<{rows: Table, more: boolean}>}
+ */
+export async function placesOf(archive, { bbox = null, datetime = null, limit }, watch) {
+  const filter = makeFilter({ bbox, datetime });
+  const rows = await untilMore(archive, limit, filter, ["valid_fraction"], watch);
+  const chosen = standingRows(rows, limit + 1);
+  return { rows: take(rows, chosen.subarray(0, limit)), more: chosen.length > limit };
+}
+
+/**
+ * Rows in geohash order, shard by shard, until more than `limit` places are complete.
+ *
+ * @param {Archive} archive
+ * @param {number} limit
+ * @param {Filter} filter
+ * @param {string[]} columns
+ * @param {Watch} [watch]
+ */
+async function untilMore(archive, limit, filter, columns, watch) {
+  const { reads } = await archive.plan(filter);
+  let rows = merge([], [...ORDER, ...columns]);
+  for (let at = 0; at < reads.length && new Set(rows.geohash).size <= limit; ) {
+    const some = reads.slice(at, nextPlace(reads, at)).map((read) => ({ ...read, whole: false }));
+    const next = await archive.reader.rows(planOf(some), filter, columns, watch);
+    rows = merge([rows, next], [...ORDER, ...columns]);
+    at += some.length;
+  }
+  return rows;
+}
+
+/**
+ * The first read after `at` that has no place in common with those before it.
+ *
+ * @param {readonly ShardRead[]} reads
+ * @param {number} at
+ */
+function nextPlace(reads, at) {
+  let high = reads[at].shard.geohash_max;
+  while (++at < reads.length && reads[at].shard.geohash_min <= high) {
+    if (reads[at].shard.geohash_max > high) high = reads[at].shard.geohash_max;
+  }
+  return at;
+}
+
+/**
+ * The row that stands for each of the first places.
+ *
+ * @param {Table} rows sorted
+ * @param {number} limit
+ */
+function standingRows(rows, limit) {
+  /** @type {number[]} */
+  const chosen = [];
+  for (let start = 0, end = 0; start < rows.n && chosen.length < limit; start = end) {
+    const name = rows.geohash[start];
+    while (rows.geohash[end] === name) end++;
+    const own = take(rows, Int32Array.from({ length: end - start }, (_, i) => start + i));
+    chosen.push(start + chooseRow(own, parse(name, name.length)));
+  }
+  return Int32Array.from(chosen);
+}
+
+/**
+ * Whether a box lies within another that does not cross the antimeridian.
+ *
+ * @param {readonly number[]} box
+ * @param {readonly number[]} whole
+ */
+function isWithin([west, south, east, north], whole) {
+  return west >= whole[0] && south >= whole[1] && east <= whole[2] && north <= whole[3];
+}
