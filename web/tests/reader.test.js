@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+import { blockDigests } from "../viewer/digests.js";
+import { BadInput, Damaged, GenerationExpired } from "../viewer/errors.js";
+import { makeFilter } from "../viewer/filters.js";
+import { Cache, Held, Once } from "../viewer/held.js";
+import { Reader } from "../viewer/reader.js";
+import { planOf } from "../viewer/reads.js";
+import { compareTexts, merge, take } from "../viewer/rows.js";
+import { Store } from "../viewer/store.js";
+import { bytesFetch, ROOT } from "./folders.js";
+
+const BLOCK = 16_384;
+const LENGTH = 3_000_000;
+
+/** A shard of so many bytes that are no Parquet, and where they are kept. */
+async function someShard() {
+  const data = new Uint8Array(LENGTH).map((_, i) => (i * 2_654_435_761) >>> 24);
+  const outboard = await blockDigests(data);
+  const [sha256, blocks] = [data, outboard].map((some) => createHash("sha256").update(some).digest("hex"));
+  const objects = new Map([
+    [`embeddings/gh=u/${sha256}.parquet`, data],
+    [`blocks/${blocks}`, new Uint8Array(outboard)],
+  ]);
+  const { fetch, asked } = bytesFetch((path) => objects.get(path) ?? null);
+  /** @type {any} */
+  const shard = { sha256, prefix: "u", length: LENGTH, blocks, footer_length: 9, rows: 9, space_id: "s" };
+  return { data, shard, asked, objects, store: new Store(ROOT, { fetch, deadline: 0.2 }) };
+}
+
+test("ranges that lie close are one request, and asking twice costs none", async () => {
+  const { data, shard, asked, store } = await someShard();
+  const held = new Held(store);
+  const ranges = /** @type {[number, number][]} */ ([[100, 200], [200_000, 200_010], [2_000_000, 2_050_000]]);
+  for (let turn = 0; turn < 2; turn++) {
+    const bytesAt = await held.ranges(shard, ranges);
+    for (const [start, end] of ranges) assert.deepEqual(bytesAt(start, end), data.slice(start, end));
+  }
+  assert.equal(asked.length, 3);
+  assert.match(asked[0], /^blocks/);
+  assert.deepEqual(asked.slice(1).map((one) => one.split(" ")[1]), [
+    `bytes=0-${13 * BLOCK - 1}`,
+    `bytes=${122 * BLOCK}-${126 * BLOCK - 1}`,
+  ]);
+});
+
+test("a shard of which more than half is wanted is fetched whole", async () => {
+  const { data, shard, asked, store } = await someShard();
+  const held = new Held(store);
+  const bytesAt = await held.ranges(shard, [[0, 1_600_000]]);
+  assert.deepEqual(bytesAt(7, 1_600_000), data.slice(7, 1_600_000));
+  assert.ok(held.has(shard));
+  assert.equal(asked.length, 1);
+});
+
+test("one object asked for at once by many is fetched once", async () => {
+  const { shard, asked, store } = await someShard();
+  const held = new Held(store);
+  await Promise.all([held.shard(shard), held.shard(shard), held.ranges(shard, [[0, LENGTH]])]);
+  assert.equal(asked.length, 1);
+});
+
+test("a range outside the shard is damage, a missing object an expired generation", async () => {
+  const { shard, objects, store } = await someShard();
+  const held = new Held(store);
+  await assert.rejects(held.ranges(shard, [[0, LENGTH + 1]]), Damaged);
+  objects.clear();
+  await assert.rejects(held.shard(shard), (/** @type {Error} */ error) => {
+    assert.ok(error instanceof GenerationExpired);
+    return /^generation expired, open the archive again: https/.test(error.message);
+  });
+});
+
+test("what failed once is fetched again", async () => {
+  const { data, shard, objects, store } = await someShard();
+  const held = new Held(store);
+  const path = `embeddings/gh=u/${shard.sha256}.parquet`;
+  objects.delete(path);
+  await assert.rejects(held.shard(shard), GenerationExpired);
+  objects.set(path, data);
+  assert.deepEqual(await held.shard(shard), data);
+});
+
+test("the least recently used thing goes first", () => {
+  const cache = new Cache(10);
+  cache.put("a", "A", 4);
+  cache.put("b", "B", 4);
+  cache.get("a");
+  cache.put("c", "C", 4);
+  cache.put("d", "D", 11);
+  assert.deepEqual(["a", "b", "c", "d"].map((key) => cache.get(key)), ["A", undefined, "C", undefined]);
+  cache.put("a", "A", 6);
+  assert.deepEqual([cache.get("a"), cache.get("c")], ["A", "C"]);
+});
+
+test("what is being made is made once", async () => {
+  const once = new Once();
+  let made = 0;
+  const make = async () => ++made;
+  assert.deepEqual(await Promise.all([once.get("x", make), once.get("x", make)]), [1, 1]);
+});
+
+test("a search that was ended begins no more reading", async () => {
+  const { shard, asked, store } = await someShard();
+  const reader = new Reader(store, { dim: 4, bits: 8 });
+  const plan = planOf([{ shard, whole: true, requests: 1 }]);
+  await assert.rejects(reader.rows(plan, makeFilter(), [], { signal: AbortSignal.abort() }), {
+    name: "AbortError",
+  });
+  assert.equal(asked.length, 0);
+});
+
+test("bytes that are no shard are damage, unknown columns bad input", async () => {
+  const { shard, store } = await someShard();
+  const reader = new Reader(store, { dim: 4, bits: 8 });
+  const plan = planOf([{ shard: { ...shard, footer_length: 100 }, whole: false, requests: 1 }]);
+  await assert.rejects(reader.rows(plan, makeFilter(), []), Damaged);
+  assert.throws(() => reader.checkColumns(["geohash", "height"]), BadInput);
+  assert.deepEqual(reader.checkColumns(["source", "bits", "source"]), ["bits", "source"]);
+});
+
+test("tables become one in the order of geohash, date and source", () => {
+  const table = (/** @type {[string, number, string, number][]} */ rows) => /** @type {any} */ ({
+    n: rows.length,
+    geohash: rows.map(([name]) => name),
+    datetime: Float64Array.from(rows, ([, when]) => when),
+    source: rows.map(([, , source]) => source),
+    embedding: Int8Array.from(rows.flatMap(([, , , value]) => [value, -value])),
+    shard: rows.map(() => null),
+    at: Int32Array.from(rows.keys()),
+  });
+  const names = ["geohash", "datetime", "source", "embedding"];
+  const both = merge([table([["u2", 5, "b", 1], ["u2", NaN, "a", 2]]), table([["u1", 9, "z", 3], ["u2", 5, "a", 4], ["u2", NaN, "a", 5]])], names);
+  assert.deepEqual(both.geohash, ["u1", "u2", "u2", "u2", "u2"]);
+  assert.deepEqual([...both.embedding], [3, -3, 4, -4, 1, -1, 2, -2, 5, -5]);
+  assert.deepEqual([...take(both, Int32Array.of(4, 0)).embedding], [5, -5, 3, -3]);
+  assert.deepEqual(merge([], names), { n: 0, ...Object.fromEntries([...names, "shard", "at"].map((name) => [name, take(both, new Int32Array(0))[/** @type {"at"} */ (name)]])) });
+});
+
+test("texts are in the order of their bytes", () => {
+  const texts = ["", "a", "ab", "b", "é", "\uffff", "😀", "😁", "a😀", "a\uffff"];
+  const bytes = (/** @type {string} */ text) => Buffer.from(text);
+  for (const a of texts) {
+    for (const b of texts) {
+      assert.equal(Math.sign(compareTexts(a, b)), Buffer.compare(bytes(a), bytes(b)), `${a} ${b}`);
+    }
+  }
+});
