@@ -56,7 +56,7 @@ lint: .venv/ready
 web/node_modules/ready: web/package.json web/package-lock.json web/.npmrc
 	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
 	  || { echo "the page is tested with node 20 or newer and npm; found $$(node -v 2>/dev/null || echo none)"; exit 2; }
-	cd web && npm ci --silent --no-audit --no-fund
+	cd web && npm ci --loglevel=error --no-audit --no-fund
 	@touch $@
 
 page: web/node_modules/ready
@@ -72,7 +72,7 @@ browser:
 	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 	  echo "installing Debian's chromium, for the tests in a browser"; \
 	  mkdir -p .venv; \
-	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+	  { apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install --yes \
 	      --no-install-recommends chromium; } >.venv/chromium.log 2>&1 \
 	    || { echo "chromium does not install here, see .venv/chromium.log;" \
 	      "EMBARCHIVE_NO_BROWSER=1 leaves the tests in a browser out"; exit 2; }; \
