@@ -167,9 +167,10 @@ void EXPORT(assemble)(const float *coarse, int wide, const float *fine, int narr
   for (int band = 0; band < bands; band++)
     for (int y = 0; y < down * side; y++)
       for (int x = 0; x < 2 * across; x++) {
-        int row = (band * side + y % side) * side + x % 2 * half;
-        const float *a = coarse + (y / side * across + x / 2) * wide + row;
-        const float *b = fine + (y / half * 2 * across + x) * narrow + (band * half + y % half) * half;
+        const float *a = coarse + (y / side * across + x / 2) * wide;
+        a += (band * side + y % side) * side + x % 2 * half;
+        const float *b = fine + (y / half * 2 * across + x) * narrow;
+        b += (band * half + y % half) * half;
         for (int i = 0; i < half; i += 4, image += 4) {
           four sum = add(load(a + i), load(b + i));
           store(image, add(mul(sum, spread(gain + band)), spread(bias + band)));

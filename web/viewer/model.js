@@ -27,10 +27,9 @@ const FIELDS = "bands height width dim style basis channels blocks stride".split
  * @returns {Architecture}
  */
 export function architecture(values) {
-  const found = values && typeof values === "object" ? Object.keys(values).sort().join(" ") : "none";
-  const expected = [...FIELDS].sort().join(" ");
-  if (found !== expected) {
-    throw new BadInput(`architecture: expected keys ${expected}, found ${found}`);
+  const keys = values && typeof values === "object" ? Object.keys(values) : [];
+  if (keys.sort().join() !== [...FIELDS].sort().join()) {
+    throw new BadInput(`architecture: expected keys ${FIELDS}, found ${keys}`);
   }
   const sizes = Object.fromEntries(FIELDS.map((name) => [name, values[name]]));
   for (const name of FIELDS) {
@@ -76,8 +75,9 @@ export function shapes(a, kind) {
     const kinds = "encoder, backbone, adapter, shared, full";
     throw new BadInput(`model kind: expected ${kinds}, found ${JSON.stringify(kind)}`);
   }
-  const encoder = Object.entries(encoderShapes(a)).map(([name, shape]) => [`encoder.${name}`, shape]);
-  return { ...decoderShapes(a), ...Object.fromEntries(encoder) };
+  const found = decoderShapes(a);
+  for (const [name, shape] of Object.entries(encoderShapes(a))) found[`encoder.${name}`] = shape;
+  return found;
 }
 
 /** Patches down and across, and numbers of one patch. @param {Architecture} a */

@@ -43,7 +43,7 @@ export class Network {
     }
     const [n, pixels] = [z.length / dim, bands * height * width];
     const images = new Float32Array(n * pixels);
-    const { at } = settled(this);
+    const at = settled(this);
     for (let start = 0; start < n; start += BATCH) {
       const end = Math.min(n, start + BATCH);
       const some = z.subarray(start * dim, end * dim);
@@ -63,11 +63,10 @@ export class Network {
 /** The backbone in the kernel's memory, and where everything lies. @type {Resident | null} */
 let resident = null;
 
-/** The network in the kernel's memory, ready to work. @param {Network} network */
+/** Where everything lies, with the network in the kernel's memory. @param {Network} network */
 function settled({ arch, backbone, adapter }) {
-  const found = resident?.backbone === backbone ? resident : { backbone, at: placed(arch, backbone) };
-  resident = found;
-  const { at } = found;
+  if (resident?.backbone !== backbone) resident = { backbone, at: placed(arch, backbone) };
+  const { at } = resident;
   const memory = kernel("decode");
   const film = backbone.film_bias.map((value, i) => {
     const factor = Math.floor(i / arch.channels) % 2 === 0;
@@ -80,7 +79,7 @@ function settled({ arch, backbone, adapter }) {
     gain[band] = adapter ? adapter.gain[band] * std : std;
     bias[band] = adapter ? adapter.bias[band] * std + mean : mean;
   }
-  return found;
+  return at;
 }
 
 /**

@@ -1,0 +1,95 @@
+/**
+ * The models of one generation, verified and ready to use.
+ */
+
+import { BadInput, Damaged } from "./errors.js";
+import { Once } from "./held.js";
+import { architecture } from "./model.js";
+import { Network } from "./network.js";
+import { parseModels } from "./parts.js";
+import { loadWeights } from "./tensors.js";
+
+/** @typedef {import("./decode.js").Decoder} Decoder */
+/** @typedef {import("./manifest.js").Generation} Generation */
+/** @typedef {import("./model.js").Architecture} Architecture */
+/** @typedef {import("./parts.js").ModelRow} ModelRow */
+/**
+ * @typedef {{object: (kind: "model" | "manifest-parquet", sha256: string, length: number) =>
+ *   Promise<Uint8Array>}} Objects verified bytes: a reader
+ */
+
+/** Fetches the models table and weights, each once. */
+export class Models {
+  #reader;
+  #generation;
+  #once = new Once();
+
+  /**
+   * @param {Objects} reader
+   * @param {Pick<Generation, "models" | "spaces">} generation
+   */
+  constructor(reader, generation) {
+    this.#reader = reader;
+    this.#generation = generation;
+  }
+
+  /** One row a model. @returns {Promise<ModelRow[]>} */
+  table() {
+    return this.#once.get("table", async () => {
+      const ref = this.#generation.models;
+      if (!ref) throw new BadInput("models: the archive has none");
+      return parseModels(await this.#reader.object("manifest-parquet", ref.sha256, ref.length));
+    });
+  }
+
+  /**
+   * The decoder of a model. Throws Damaged when the manifest has no such model.
+   *
+   * @param {string} modelId
+   * @returns {Promise<Decoder>}
+   */
+  decoder(modelId) {
+    return this.#once.get(`decoder ${modelId}`, async () => {
+      const row = (await this.table()).find((model) => model.model_id === modelId);
+      if (row) return this.#decoder(row);
+      throw new Damaged(`model ${modelId}: expected a row in the models table, found none`);
+    });
+  }
+
+  /**
+   * @param {ModelRow} row
+   * @returns {Promise<Decoder>}
+   */
+  async #decoder(row) {
+    const space = this.#generation.spaces.find(({ space_id: id }) => id === row.space_id);
+    if (!space) {
+      throw new Damaged(`space ${row.space_id}: expected it in the generation, found none`);
+    }
+    const arch = architecture(space.architecture);
+    const { scale } = space;
+    const own = await this.#weights(arch, row.model_id, row.length, row.kind);
+    if (row.kind !== "adapter") {
+      const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
+      return Object.freeze({ network: new Network(arch, own, null), scale, codeScale });
+    }
+    if (row.backbone === null || row.backbone_length === null) {
+      throw new Damaged(`model ${row.model_id}: expected an adapter's backbone, found none`);
+    }
+    // Once for all adapters: networks are told apart by their backbone.
+    const { backbone: name, backbone_length: length } = row;
+    const backbone = await this.#once.get(`backbone ${name} ${space.space_id}`, () =>
+      this.#weights(arch, name, length, "backbone"),
+    );
+    return Object.freeze({ network: new Network(arch, backbone, own), scale, codeScale: null });
+  }
+
+  /**
+   * @param {Architecture} arch
+   * @param {string} sha256
+   * @param {number} length
+   * @param {string} kind
+   */
+  async #weights(arch, sha256, length, kind) {
+    return loadWeights(await this.#reader.object("model", sha256, length), arch, kind);
+  }
+}
