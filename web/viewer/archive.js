@@ -42,7 +42,7 @@ import { Models } from "./weights.js";
  * @property {boolean} [invert]
  * @property {readonly number[] | null} [bbox] west south east north, degrees
  * @property {string | null} [datetime]
- * @property {0 | 1} [perPlace]
+ * @property {number} [perPlace]
  * @property {boolean} [exact]
  *
  * @typedef {Table & {score: Float64Array, hamming: Int32Array | null, bounds: Float64Array}} Hits
@@ -253,12 +253,23 @@ export class Archive {
    */
   async decode(rows) {
     const { bands, height, width, dim } = this.settings;
-    const columns = rows.embedding ? [] : ["embedding", "model_id"];
-    // Only a region's own network decodes from the code.
-    if (this.settings.codec === "full" && !rows.code) columns.push("code");
-    const full = columns.length ? await this.reader.more(rows, columns) : rows;
+    const full = await this.withVectors(rows);
     const images = await decodeRows((id) => this.models.decoder(id), full, dim);
     return { images, shape: [rows.n, bands.length, height, width] };
+  }
+
+  /**
+   * The rows with what decoding takes, read where they lack it.
+   *
+   * @param {Table} rows
+   * @returns {Promise<Table>}
+   */
+  async withVectors(rows) {
+    const columns = ["embedding", "model_id"];
+    // Only a region's own network decodes from the code.
+    if (this.settings.codec === "full") columns.push("code");
+    const missing = columns.filter((name) => !(name in rows));
+    return missing.length ? this.reader.more(rows, missing) : rows;
   }
 
   /**

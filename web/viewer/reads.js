@@ -138,7 +138,9 @@ export function namesMeet(names, low, high) {
  */
 function rangedRequests(shard, wanted, phases) {
   const groups = Math.ceil(shard.rows / ROW_GROUP);
-  const few = wanted.geohash.length || groups;
+  const { length } = shard.geohash_min;
+  const cells = wanted.geohash.filter((name) => name.length >= length).length;
+  const few = cells && cells === wanted.geohash.length ? cells : groups;
   return 2 + phases * (Math.min(groups, few) + 1);
 }
 

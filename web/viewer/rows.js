@@ -58,7 +58,7 @@ export function take(rows, index) {
   /** @type {Record<string, any>} */
   const out = { n: index.length };
   for (const [name, column] of Object.entries(rows)) {
-    if (name !== "n") out[name] = picked(column, rows.n, index);
+    if (name !== "n") out[name] = column && picked(column, rows.n, index);
   }
   return /** @type {T} */ (out);
 }

@@ -38,7 +38,8 @@ import { Codes, squaredL2 } from "./quantize.js";
 /**
  * A query, checked. Throws BadInput.
  *
- * @param {Partial<Query> & Pick<Query, "positives">} wanted
+ * @param {Partial<Omit<Query, "perPlace">> & {positives: readonly Int8Array[],
+ *   perPlace?: number}} wanted
  * @returns {Query}
  */
 export function makeQuery(wanted) {
@@ -58,7 +59,8 @@ export function makeQuery(wanted) {
  * The options with their defaults. Throws BadInput unless k >= 1, op is known and perPlace is 0
  * or 1.
  *
- * @param {{k?: number, op?: "mean" | "min", perPlace?: 0 | 1}} options
+ * @param {{k?: number, op?: "mean" | "min", perPlace?: number}} options
+ * @returns {Pick<Query, "k" | "op" | "perPlace">}
  */
 export function checkOptions({ k = 50, op = "mean", perPlace = 1 }) {
   if (!Number.isInteger(k) || k < 1) {

@@ -1,0 +1,260 @@
+/**
+ * The archive in a worker: answers the page's calls, see `Verbs` of `client.js`.
+ */
+
+import { openArchive } from "./archive.js";
+import { ndviBands } from "./decode.js";
+import { BadInput, toPlain } from "./errors.js";
+import { makeFilter } from "./filters.js";
+import { bounds } from "./grid.js";
+import { makeShades, paint } from "./heat.js";
+import { loadKernels } from "./kernels.js";
+import { Painter } from "./painter.js";
+import { take } from "./rows.js";
+
+/** @typedef {import("./archive.js").Archive} Archive */
+/** @typedef {import("./client.js").RowKey} RowKey */
+/** @typedef {import("./client.js").Step} Step */
+/** @typedef {import("./client.js").Summary} Summary */
+/** @typedef {import("./client.js").Tile} Tile */
+/** @typedef {import("./rows.js").Table} Table */
+
+/**
+ * @typedef {(step: Step, transfer?: ArrayBuffer[]) => void} Tell
+ * @typedef {{fetch?: typeof globalThis.fetch, kernels?: import("./kernels.js").Source}} Sources
+ *   where bytes come from, other than the network
+ */
+
+/**
+ * Answer the calls that come over a line.
+ *
+ * @param {import("./client.js").Line} line
+ * @param {Sources} [sources]
+ */
+export function serve(line, sources = {}) {
+  const desk = new Desk(sources);
+  line.onmessage = async ({ data: { id, verb, args, root } }) => {
+    /** @type {Tell} */
+    const tell = (progress, transfer = []) => line.postMessage({ id, progress }, transfer);
+    try {
+      const result = await desk.answer(verb, { ...args, root }, tell);
+      line.postMessage({ id, result }, result?.pixels ? [result.pixels.buffer] : []);
+    } catch (error) {
+      line.postMessage({ id, error: toPlain(error) });
+    }
+  };
+}
+
+/** What one page sees of an archive. */
+class Desk {
+  #sources;
+  /** @type {Archive | null} */
+  #archive = null;
+  /** @type {import("./heat.js").Shades | null} */
+  #shades = null;
+  /** @type {{rows: Table, painter: Painter} | null} What is listed. */
+  #listed = null;
+  #listing = new AbortController();
+  #painting = new AbortController();
+
+  /** @param {Sources} sources */
+  constructor(sources) {
+    this.#sources = sources;
+  }
+
+  /**
+   * @param {string} verb
+   * @param {any} args
+   * @param {Tell} tell
+   * @returns {Promise<any>}
+   */
+  async answer(verb, args, tell) {
+    switch (verb) {
+      case "open":
+        return this.open(args);
+      case "shards":
+        return this.shards(args);
+      case "cells":
+        return this.archive.cells(args);
+      case "tiles":
+        return this.tiles(args, tell);
+      case "cost":
+        return this.archive.cost(args);
+      case "search":
+        return this.search(args, tell);
+      case "heat":
+        return this.heat(args);
+      case "pictures":
+        return this.pictures(args, tell);
+      case "stats":
+        return { requests: this.archive.store.requests, bytes: this.archive.store.bytesRead };
+      default:
+        throw new BadInput(`worker: expected a verb it knows, found ${String(verb)}`);
+    }
+  }
+
+  get archive() {
+    if (this.#archive) return this.#archive;
+    throw new BadInput("worker: expected open first, found no archive");
+  }
+
+  /** @param {{root: string}} args */
+  async open({ root }) {
+    const { fetch, kernels } = this.#sources;
+    const options = fetch ? { fetch } : {};
+    const [archive] = await Promise.all([openArchive(root, options), loadKernels(kernels)]);
+    this.#archive = archive;
+    return summaryOf(archive);
+  }
+
+  /** @param {{bbox?: number[] | null}} args */
+  async shards({ bbox = null }) {
+    const found = await this.archive.plan(makeFilter({ bbox }));
+    return found.reads.map(({ shard }) => ({ bbox: shard.bbox, rows: shard.rows }));
+  }
+
+  /**
+   * @param {{bbox?: number[] | null, datetime?: string | null, limit: number}} args
+   * @param {Tell} tell
+   */
+  async tiles(args, tell) {
+    const signal = this.#startListing();
+    const { rows, more } = await this.archive.places(args, { signal, onProgress: tell });
+    this.#list(rows);
+    return { tiles: tilesOf(rows), more };
+  }
+
+  /**
+   * @param {import("./archive.js").Wanted} wanted
+   * @param {Tell} tell
+   */
+  async search(wanted, tell) {
+    const signal = this.#startListing();
+    const found = await this.archive.search(wanted, { signal, onProgress: tell });
+    signal.throwIfAborted();
+    const { hits, heat, ...spent } = found;
+    this.#list(hits);
+    this.#shades = heat && makeShades(heat);
+    return { ...spent, hits: tilesOf(hits, hits), heat: heat !== null };
+  }
+
+  /** @param {{bbox: number[], width: number, height: number}} args */
+  heat({ bbox, width, height }) {
+    const nothing = { box: new Float64Array(0), shade: new Uint8Array(0) };
+    return { pixels: paint(this.#shades ?? nothing, bbox, width, height) };
+  }
+
+  /**
+   * Pictures of rows, told as they are decoded; a later call ends this one.
+   *
+   * @param {{rows: RowKey[], show: "colour" | "ndvi"}} args
+   * @param {Tell} tell
+   */
+  async pictures({ rows: keys, show }, tell) {
+    this.#painting.abort();
+    this.#painting = new AbortController();
+    const { signal } = this.#painting;
+    const { rows, painter } = await this.#rowsOf(keys);
+    let done = 0;
+    for await (const pictures of painter.paint(rows, show, signal)) {
+      done += pictures.length;
+      const transfer = pictures.map(({ pixels }) => pixels.buffer);
+      tell({ done, total: rows.n, pictures }, transfer);
+    }
+    return { decoded: done };
+  }
+
+  #startListing() {
+    this.#listing.abort();
+    this.#painting.abort();
+    this.#listing = new AbortController();
+    return this.#listing.signal;
+  }
+
+  /** @param {Table} rows */
+  #list(rows) {
+    this.#listed = { rows, painter: new Painter(this.archive) };
+  }
+
+  /**
+   * The rows that keys name: those listed, or else read.
+   *
+   * @param {RowKey[]} keys
+   */
+  async #rowsOf(keys) {
+    const names = keys.map(nameOf);
+    let listed = this.#listed;
+    let where = places(listed?.rows);
+    if (!listed || !names.every((name) => where.has(name))) {
+      const rows = await this.archive.select({ geohash: keys.map(({ geohash }) => geohash) });
+      where = places(rows);
+      listed = { rows, painter: new Painter(this.archive) };
+    }
+    const index = names.map((name) => where.get(name) ?? -1);
+    const lost = index.indexOf(-1);
+    if (lost < 0) return { ...listed, rows: take(listed.rows, Int32Array.from(index)) };
+    throw new BadInput(`pictures: expected tiles of the archive, found ${names[lost].slice(0, 80)}`);
+  }
+}
+
+/** @param {Archive} archive @returns {Summary} */
+function summaryOf(archive) {
+  const { settings: s, generation } = archive;
+  return {
+    title: s.title,
+    attribution: generation.attribution || s.attribution,
+    licence: s.licence,
+    generation: generation.number,
+    bounds: archive.bounds,
+    footprint: generation.parts.map((part) => part.bbox),
+    tiles: generation.tiles,
+    places: generation.places,
+    bands: s.bands,
+    units: s.units,
+    gsd: s.gsd,
+    chip: [s.height, s.width],
+    precision: s.precision,
+    dim: s.dim,
+    bits: s.bits,
+    datetimes: archive.datetimes,
+    spaceId: archive.space().space_id,
+    ndvi: ndviBands(s.bands) !== null,
+  };
+}
+
+/**
+ * Rows one by one.
+ *
+ * @param {Table} rows
+ * @param {{score: Float64Array, hamming: Int32Array | null}} [ranked]
+ * @returns {Tile[]}
+ */
+function tilesOf(rows, ranked) {
+  const box = bounds(rows.geohash);
+  return rows.geohash.map((geohash, i) => ({
+    geohash,
+    datetime: rows.datetime[i],
+    source: rows.source[i],
+    valid: rows.valid_fraction[i],
+    score: ranked ? ranked.score[i] : null,
+    hamming: ranked?.hamming ? ranked.hamming[i] : null,
+    modelId: rows.model_id ? rows.model_id[i] : null,
+    bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
+  }));
+}
+
+/** @param {RowKey} key */
+function nameOf({ geohash, datetime, source }) {
+  return `${geohash} ${datetime} ${source}`;
+}
+
+/** Where rows are, by name. @param {Table} [rows] */
+function places(rows) {
+  const { geohash = [], datetime = new Float64Array(0), source = [] } = rows ?? {};
+  return new Map(
+    geohash.map((name, i) => [nameOf({ geohash: name, datetime: datetime[i], source: source[i] }), i]),
+  );
+}
+
+// In a worker this module answers its page; imported elsewhere it only offers `serve`.
+if ("WorkerGlobalScope" in globalThis) serve(/** @type {any} */ (globalThis));
