@@ -53,3 +53,26 @@ export function randomWeights(arch, kind, seed) {
   });
   return Object.fromEntries(tensors);
 }
+
+/**
+ * Weights as a safetensors file of float32.
+ *
+ * @param {Architecture} arch
+ * @param {string} kind
+ * @param {Record<string, Float32Array>} weights
+ * @returns {Uint8Array}
+ */
+export function safetensors(arch, kind, weights) {
+  /** @type {Record<string, object>} */
+  const header = {};
+  let end = 0;
+  for (const [name, shape] of Object.entries(shapes(arch, kind))) {
+    const start = end;
+    end += weights[name].byteLength;
+    header[name] = { dtype: "F32", shape, data_offsets: [start, end] };
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const length = new Uint8Array(BigUint64Array.of(BigInt(text.length)).buffer);
+  const data = Object.keys(header).map((name) => new Uint8Array(weights[name].buffer));
+  return new Uint8Array(Buffer.concat([length, text, ...data]));
+}

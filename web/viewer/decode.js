@@ -43,6 +43,8 @@ const NDVI_STOPS = [
   [47, 98, 55],
   [11, 79, 31],
 ];
+const NDVI_STEPS = 240;
+const BLACK = [0, 0, 0, 255];
 
 /** @typedef {import("./network.js").Network} Network */
 /** @typedef {readonly number[]} Shape ends in bands, height, width */
@@ -51,8 +53,7 @@ const NDVI_STOPS = [
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
  * network, one step of a row's code.
  *
- * @typedef {Readonly<{network: Pick<Network, "decode">, scale: number,
- *   codeScale: number | null}>} Decoder
+ * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
@@ -245,8 +246,12 @@ export function picture(image, shape, bands, limits) {
 export function ndviPicture(image, shape, [near, red]) {
   const { size } = sizes(shape);
   const found = new Uint8ClampedArray(4 * size);
+  const ramp = Array.from({ length: NDVI_STEPS + 1 }, (_, i) => rampColour(i / NDVI_STEPS));
   for (let i = 0; i < size; i++) {
-    found.set(ndviColour(ndvi(image[near * size + i], image[red * size + i])), 4 * i);
+    const value = ndvi(image[near * size + i], image[red * size + i]);
+    const share = (value - NDVI_START) / (1 - NDVI_START);
+    const step = Math.round(NDVI_STEPS * Math.max(0, Math.min(1, share)));
+    found.set(ramp[step] ?? BLACK, 4 * i);
   }
   return found;
 }
@@ -262,15 +267,16 @@ function ndvi(near, red) {
   return sum > 0 ? gap / sum : Math.sign(gap);
 }
 
-/** RGBA. @param {number} value */
-function ndviColour(value) {
-  if (Number.isNaN(value)) return [0, 0, 0, 255];
-  const last = NDVI_STOPS.length - 1;
-  const place = Math.max(0, Math.min(last, (value - NDVI_START) * 10));
-  const below = Math.min(last - 1, Math.floor(place));
-  const share = place - below;
+/**
+ * The ramp at a share of its length, RGBA.
+ *
+ * @param {number} share
+ */
+function rampColour(share) {
+  const place = share * (NDVI_STOPS.length - 1);
+  const below = Math.min(NDVI_STOPS.length - 2, Math.floor(place));
   const [from, to] = [NDVI_STOPS[below], NDVI_STOPS[below + 1]];
-  return [...from.map((value, i) => value + (to[i] - value) * share), 255];
+  return [...from.map((value, i) => value + (to[i] - value) * (place - below)), 255];
 }
 
 /**

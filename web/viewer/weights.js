@@ -66,21 +66,26 @@ export class Models {
       throw new Damaged(`space ${row.space_id}: expected it in the generation, found none`);
     }
     const arch = architecture(space.architecture);
-    const { scale } = space;
+    const backbone = row.kind === "adapter" ? await this.#backbone(arch, row) : null;
     const own = await this.#weights(arch, row.model_id, row.length, row.kind);
-    if (row.kind !== "adapter") {
-      const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
-      return Object.freeze({ network: new Network(arch, own, null), scale, codeScale });
+    const network = backbone ? new Network(arch, backbone, own) : new Network(arch, own, null);
+    const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
+    return Object.freeze({ network, scale: space.scale, codeScale });
+  }
+
+  /**
+   * One for all adapters: networks are told apart by their backbone.
+   *
+   * @param {Architecture} arch
+   * @param {ModelRow} row
+   */
+  #backbone(arch, { model_id: name, space_id: space, backbone, backbone_length: length }) {
+    if (backbone === null || length === null) {
+      throw new Damaged(`model ${name}: expected an adapter's backbone, found none`);
     }
-    if (row.backbone === null || row.backbone_length === null) {
-      throw new Damaged(`model ${row.model_id}: expected an adapter's backbone, found none`);
-    }
-    // Once for all adapters: networks are told apart by their backbone.
-    const { backbone: name, backbone_length: length } = row;
-    const backbone = await this.#once.get(`backbone ${name} ${space.space_id}`, () =>
-      this.#weights(arch, name, length, "backbone"),
+    return this.#once.get(`backbone ${backbone} ${space}`, () =>
+      this.#weights(arch, backbone, length, "backbone"),
     );
-    return Object.freeze({ network: new Network(arch, backbone, own), scale, codeScale: null });
   }
 
   /**
