@@ -26,12 +26,26 @@ const copies = {
   "land-110m.json": "world-atlas/land-110m.json",
   "land-50m.json": "world-atlas/land-50m.json",
 };
-const licences = ["@noble/hashes", "fzstd", "hyparquet", "maplibre-gl", "topojson-client", "world-atlas"];
+const licences = [
+  "@noble/hashes",
+  "fzstd",
+  "hyparquet",
+  "maplibre-gl",
+  "topojson-client",
+  "world-atlas",
+];
 
 /** @param {string} source */
 async function bundled(source) {
   const stdin = { contents: source, resolveDir: here };
-  const made = await build({ stdin, bundle: true, format: "esm", minify: true, write: false, target: "es2022" });
+  const made = await build({
+    stdin,
+    bundle: true,
+    format: "esm",
+    minify: true,
+    write: false,
+    target: "es2022",
+  });
   return Buffer.from(made.outputFiles[0].contents);
 }
 
@@ -44,7 +58,9 @@ async function copied(path) {
 
 /** @param {string} name */
 async function licence(name) {
-  const found = ["LICENSE", "LICENSE.txt", "LICENSE.md"].map((file) => join(packages, name, file)).find(existsSync);
+  const found = ["LICENSE", "LICENSE.txt", "LICENSE.md"]
+    .map((file) => join(packages, name, file))
+    .find(existsSync);
   if (!found) throw new Error(`${name}: expected a licence file, found none`);
   const { version } = JSON.parse(await readFile(join(packages, name, "package.json"), "utf8"));
   return `${name} ${version}\n\n${(await readFile(found, "utf8")).trim()}\n`;
@@ -58,7 +74,9 @@ for (const [name, source] of Object.entries(bundles)) {
   files[name.replace(".js", ".d.ts")] = Buffer.from(source);
 }
 for (const [name, path] of Object.entries(copies)) files[name] = await copied(path);
-files["LICENSES.txt"] = Buffer.from((await Promise.all(licences.map(licence))).join(`\n${"-".repeat(72)}\n\n`));
+files["LICENSES.txt"] = Buffer.from(
+  (await Promise.all(licences.map(licence))).join(`\n${"-".repeat(72)}\n\n`),
+);
 
 await mkdir(out, { recursive: true });
 let stale = 0;

@@ -22,14 +22,18 @@ test("objects and blocks have Python's digests", async () => {
 
 test("a page without crypto.subtle computes the same", async () => {
   const hash = await digests.chooseHash(undefined);
-  for (const { length, sha256 } of golden("digests")) assert.equal(hex(await hash(made(length))), sha256);
+  for (const { length, sha256 } of golden("digests"))
+    assert.equal(hex(await hash(made(length))), sha256);
 });
 
 test("an object of another length or hash is damaged, and the error says which", async () => {
   const data = made(100);
   const sha = await digests.sha256(data);
   await digests.checkObject("x", data, sha, 100);
-  await assert.rejects(digests.checkObject("x", data, sha, 101), /^Damaged: x: expected 101 bytes, found 100$/);
+  await assert.rejects(
+    digests.checkObject("x", data, sha, 101),
+    /^Damaged: x: expected 101 bytes, found 100$/,
+  );
   const other = made(100);
   other[7] ^= 1;
   const found = await digests.sha256(other);
@@ -47,7 +51,10 @@ test("a range of blocks is checked, and the block that differs is named", async 
   await check(data.slice(0, 32_768), 0);
   const bent = data.slice(16_384, 50_000);
   bent[20_000] ^= 1;
-  await assert.rejects(check(bent, 16_384), /^Damaged: x: block 2: expected digest [0-9a-f]{32}, found/);
+  await assert.rejects(
+    check(bent, 16_384),
+    /^Damaged: x: block 2: expected digest [0-9a-f]{32}, found/,
+  );
   await assert.rejects(check(data.slice(1, 16_385), 1), Damaged);
   await assert.rejects(check(data.slice(0, 16_000), 0), Damaged);
   await assert.rejects(check(made(65_536), 0), Damaged);

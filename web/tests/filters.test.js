@@ -22,7 +22,11 @@ test("a filter keeps the rows that Python keeps", () => {
   const when = Float64Array.from(datetime, (/** @type {number | null} */ day) => day ?? NaN);
   for (const [wanted, kept] of said.masks) {
     const mask = filters.rowMask({ geohash, datetime: when }, filters.makeFilter(wanted));
-    assert.deepEqual([...mask.keys()].filter((i) => mask[i]), kept, JSON.stringify(wanted));
+    assert.deepEqual(
+      [...mask.keys()].filter((i) => mask[i]),
+      kept,
+      JSON.stringify(wanted),
+    );
   }
 });
 

@@ -12,7 +12,10 @@ const { points, gsd, height, width, cells, distances } = golden("grid");
  * @param {number} expected
  */
 function near(found, expected) {
-  assert.ok(Math.abs(found - expected) <= 1e-9 * Math.max(1, Math.abs(expected)), `${found} ${expected}`);
+  assert.ok(
+    Math.abs(found - expected) <= 1e-9 * Math.max(1, Math.abs(expected)),
+    `${found} ${expected}`,
+  );
 }
 
 test("points have Python's geohashes", () => {
@@ -24,12 +27,14 @@ test("points have Python's geohashes", () => {
 
 test("cells have Python's bounds to the last bit, and come back from their indices", () => {
   const all = grid.bounds(cells.map((/** @type {{geohash: string}} */ cell) => cell.geohash));
-  cells.forEach((/** @type {{geohash: string, bounds: number[]}} */ cell, /** @type {number} */ i) => {
-    assert.deepEqual(grid.cellBounds(cell.geohash), cell.bounds);
-    assert.deepEqual([...all.subarray(i * 4, i * 4 + 4)], cell.bounds);
-    const [column, row] = grid.cellIndex(cell.geohash);
-    assert.equal(grid.fromIndices(column, row, cell.geohash.length), cell.geohash);
-  });
+  cells.forEach(
+    (/** @type {{geohash: string, bounds: number[]}} */ cell, /** @type {number} */ i) => {
+      assert.deepEqual(grid.cellBounds(cell.geohash), cell.bounds);
+      assert.deepEqual([...all.subarray(i * 4, i * 4 + 4)], cell.bounds);
+      const [column, row] = grid.cellIndex(cell.geohash);
+      assert.equal(grid.fromIndices(column, row, cell.geohash.length), cell.geohash);
+    },
+  );
 });
 
 test("chips lie where Python puts them, and show the same pixels", () => {

@@ -18,7 +18,11 @@ function bytes(text) {
 /** @param {any} value */
 function sorted(value) {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, value[key]]));
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, value[key]]),
+  );
 }
 
 /**
@@ -77,7 +81,11 @@ test("a pointer with one value changed fails as in Python", () => {
 test("a pointer has one spelling", () => {
   const text = new TextDecoder().decode(pointer);
   assert.equal(said.spelling, "Damaged");
-  for (const other of [text.replace(",", ", "), `${text}\n`, text.replace('"version":1', '"version":1.0')]) {
+  for (const other of [
+    text.replace(",", ", "),
+    `${text}\n`,
+    text.replace('"version":1', '"version":1.0'),
+  ]) {
     assert.throws(() => manifest.parsePointer(bytes(other)), Damaged);
   }
   for (const none of ["", "<html>", `${text}${" ".repeat(1024)}`, "\ufeff" + text]) {
@@ -115,7 +123,11 @@ test("moments before 1970 and with an offset become microseconds", () => {
 
 test("a path is derived from a hash and nothing else", () => {
   for (const [kind, sha, prefix, error] of said.paths) {
-    assert.equal(outcome(() => manifest.objectPath(kind, sha, prefix)), error, `${kind} ${prefix}`);
+    assert.equal(
+      outcome(() => manifest.objectPath(kind, sha, prefix)),
+      error,
+      `${kind} ${prefix}`,
+    );
   }
   assert.equal(manifest.objectPath("shard", "0".repeat(64), "u0"), said.shard_path);
 });

@@ -1,9 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { allocate, countItems, even, pageValues, place, readPlain, split } from "../viewer/pages.js";
+import {
+  allocate,
+  countItems,
+  even,
+  pageValues,
+  place,
+  readPlain,
+  split,
+} from "../viewer/pages.js";
 
-const INT8 = { path: ["x"], type: "int8", kind: /** @type {const} */ ("int8"), width: 1, nullable: false, repeated: false };
+const INT8 = {
+  path: ["x"],
+  type: "int8",
+  kind: /** @type {const} */ ("int8"),
+  width: 1,
+  nullable: false,
+  repeated: false,
+};
 const dictionary = Int8Array.of(5, 6, 7, 8);
 
 /**
@@ -22,7 +37,10 @@ test("runs and packed groups of every width are unpacked", () => {
   assert.deepEqual(present([8, (1 << 1) | 1, 3, 2, 1, 0], 4), [8, 7, 6, 5]);
   assert.deepEqual(present([0], 3), [5, 5, 5]);
   assert.deepEqual(present([9, 4 << 1, 1, 0], 4), [6, 6, 6, 6]);
-  assert.deepEqual(present([3, 1 << 1, 2, (1 << 1) | 1, 0b10001000, 0b11000110, 0b11111010], 5), [7, 5, 6, 7, 8]);
+  assert.deepEqual(
+    present([3, 1 << 1, 2, (1 << 1) | 1, 0b10001000, 0b11000110, 0b11111010], 5),
+    [7, 5, 6, 7, 8],
+  );
 });
 
 test("pages that promise more than they hold are refused before anything is allocated", () => {
@@ -38,7 +56,15 @@ test("pages that promise more than they hold are refused before anything is allo
   ])) {
     assert.throws(() => present(body, values), RangeError, String(body));
   }
-  for (const kind of /** @type {const} */ (["string", "binary", "fixed", "int8", "int64", "float", "double"])) {
+  for (const kind of /** @type {const} */ ([
+    "string",
+    "binary",
+    "fixed",
+    "int8",
+    "int64",
+    "float",
+    "double",
+  ])) {
     assert.throws(() => readPlain(kind, new Uint8Array(64), 2 ** 40, 16), RangeError);
   }
   assert.throws(() => readPlain("string", Uint8Array.of(255, 255, 255, 255, 65), 1, 1), RangeError);
@@ -49,7 +75,10 @@ test("pages that promise more than they hold are refused before anything is allo
 
 test("plain values are read, whole numbers beyond 2**53 as the nearest", () => {
   const long = new BigInt64Array([-1n, 2n ** 40n + 3n, -(2n ** 62n)]);
-  assert.deepEqual([...readPlain("int64", new Uint8Array(long.buffer), 3, 1)], [-1, 2 ** 40 + 3, -(2 ** 62)]);
+  assert.deepEqual(
+    [...readPlain("int64", new Uint8Array(long.buffer), 3, 1)],
+    [-1, 2 ** 40 + 3, -(2 ** 62)],
+  );
   const text = Uint8Array.of(2, 0, 0, 0, 65, 66, 2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0);
   assert.deepEqual(readPlain("string", text, 3, 1), ["AB", "é", ""]);
   assert.deepEqual([...readPlain("fixed", text, 2, 8)], [...text]);
@@ -71,7 +100,12 @@ test("lists keep their lengths across pages", () => {
   let row = countItems(Uint8Array.of(0, 1, 0), Uint8Array.of(1, 1, 0), counts, -1);
   row = countItems(Uint8Array.of(0, 1, 1, 0), Uint8Array.of(1, 1, 1, 1), counts, row);
   assert.equal(row, 3);
-  assert.deepEqual(split(["a", "b", "c", "d", "e", "f"], counts), [["a", "b"], [], ["c", "d", "e"], ["f"]]);
+  assert.deepEqual(split(["a", "b", "c", "d", "e", "f"], counts), [
+    ["a", "b"],
+    [],
+    ["c", "d", "e"],
+    ["f"],
+  ]);
   assert.throws(() => countItems(Uint8Array.of(0), Uint8Array.of(1), counts, row), RangeError);
   assert.throws(() => countItems(Uint8Array.of(1), Uint8Array.of(1), counts, -1), RangeError);
   assert.throws(() => even(new Int8Array(6), counts, 6), RangeError);

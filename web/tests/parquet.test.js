@@ -72,17 +72,27 @@ test("columns cut short, or given too long, are damaged", async () => {
     (/** @type {Uint8Array} */ bytes) => new Uint8Array([...bytes, 0]),
     () => new Uint8Array(0),
   ]) {
-    await assert.rejects(read(bend), /^Damaged: shard x: expected a readable column embedding, found/);
+    await assert.rejects(
+      read(bend),
+      /^Damaged: shard x: expected a readable column embedding, found/,
+    );
   }
 });
 
 test("an unknown column is bad input", async () => {
   const metadata = readMetadata(shard, "x");
-  await assert.rejects(readColumns(metadata, [0], ["nothing"], () => shard), BadInput);
+  await assert.rejects(
+    readColumns(metadata, [0], ["nothing"], () => shard),
+    BadInput,
+  );
 });
 
 test("what is no Parquet is damaged", () => {
-  for (const data of [new Uint8Array(0), new Uint8Array(100), new TextEncoder().encode("PAR1PAR1")]) {
+  for (const data of [
+    new Uint8Array(0),
+    new Uint8Array(100),
+    new TextEncoder().encode("PAR1PAR1"),
+  ]) {
     assert.throws(() => readMetadata(data, "x"), Damaged);
   }
 });

@@ -14,8 +14,9 @@ const files = {
   demo: bytesOf(join(below, readdirSync(below)[0])),
   shard: bytesOf(join(GOLDEN, "tables", "shard.parquet")),
 };
-const cut = (/** @type {Uint8Array} */ data) => (/** @type {number} */ start, /** @type {number} */ end) =>
-  data.subarray(start, end);
+const cut =
+  (/** @type {Uint8Array} */ data) => (/** @type {number} */ start, /** @type {number} */ end) =>
+    data.subarray(start, end);
 
 /**
  * Row `i` of a column as the golden file spells it.
@@ -28,7 +29,8 @@ const cut = (/** @type {Uint8Array} */ data) => (/** @type {number} */ start, /*
 function spelled(values, name, i, n) {
   const width = values.length / n;
   const hex = (/** @type {Uint8Array} */ bytes) => Buffer.from(bytes).toString("hex");
-  if (name === "bits" || name === "input_digest") return hex(values.subarray(i * width, (i + 1) * width));
+  if (name === "bits" || name === "input_digest")
+    return hex(values.subarray(i * width, (i + 1) * width));
   if (width > 1) return [...values.subarray(i * width, (i + 1) * width)];
   const value = values[i];
   if (value instanceof Uint8Array) return hex(value);
@@ -44,7 +46,10 @@ for (const [key, data] of Object.entries(files)) {
     assert.equal(metadata.rows, n);
     assert.deepEqual(shards.columnNames(bits), names);
     assert.deepEqual(shards.columnRanges(metadata, groups, ["geohash", "bits"]), ranges);
-    assert.deepEqual(groups.map((group) => shards.groupLimits(metadata, group)), limits);
+    assert.deepEqual(
+      groups.map((group) => shards.groupLimits(metadata, group)),
+      limits,
+    );
   });
 
   test(`${key}: every column has Python's values`, async () => {
@@ -98,12 +103,18 @@ test("some row groups are read alone, in the order asked for", async () => {
 
 test("a table that is no shard, or of another version, is refused by name", () => {
   const part = bytesOf(join(GOLDEN, "tables", "part.parquet"));
-  assert.throws(() => shards.parseFooter(part, 64, 128, "shard x"), /^Damaged: shard x: expected the column/);
+  assert.throws(
+    () => shards.parseFooter(part, 64, 128, "shard x"),
+    /^Damaged: shard x: expected the column/,
+  );
   const text = '"version":1';
   const at = Buffer.from(files.shard).lastIndexOf(text.slice(0, -1)) + text.length - 1;
   const other = files.shard.slice();
   other[at] = "7".charCodeAt(0);
   assert.throws(() => shards.parseFooter(other, 16, 32), UnknownVersion);
   assert.throws(() => shards.parseFooter(other, 16, 32), /version 1, found "embarchive" 7/);
-  assert.throws(() => shards.parseFooter(new Uint8Array((4 << 20) + 1), 16, 32), /12 to 4194304 bytes/);
+  assert.throws(
+    () => shards.parseFooter(new Uint8Array((4 << 20) + 1), 16, 32),
+    /12 to 4194304 bytes/,
+  );
 });

@@ -31,7 +31,12 @@ async function large(length = 3_000_000) {
   const data = noise(length);
   const outboard = await blockDigests(data);
   const [sha, blocks] = [await sha256(data), await sha256(/** @type {any} */ (outboard))];
-  const server = serve(new Map([["x", data], [`blocks/${blocks}`, outboard]]));
+  const server = serve(
+    new Map([
+      ["x", data],
+      [`blocks/${blocks}`, outboard],
+    ]),
+  );
   const store = new Store(server.root, { ...FAST, fetch: server.fetch });
   return { data, server, store, object: new VerifiedObject(store, "x", sha, length, blocks) };
 }
@@ -40,9 +45,16 @@ test("the packaged archive is read from pointer to footer", async () => {
   const server = serve(DEMO);
   const store = new Store(`${server.root}/`, { fetch: server.fetch });
   const pointer = parsePointer(await store.get(POINTER, { limit: 1024 }));
-  const whole = (/** @type {string} */ path, /** @type {string} */ sha, /** @type {number} */ length) =>
-    new VerifiedObject(store, path, sha, length).whole();
-  const body = await whole(objectPath("manifest-json", pointer.manifest), pointer.manifest, pointer.length);
+  const whole = (
+    /** @type {string} */ path,
+    /** @type {string} */ sha,
+    /** @type {number} */ length,
+  ) => new VerifiedObject(store, path, sha, length).whole();
+  const body = await whole(
+    objectPath("manifest-json", pointer.manifest),
+    pointer.manifest,
+    pointer.length,
+  );
   const [part] = parseGeneration(body).parts;
   const table = await whole(objectPath("manifest-parquet", part.sha256), part.sha256, part.length);
   const [shard] = await parsePart(table, part);
@@ -52,14 +64,23 @@ test("the packaged archive is read from pointer to footer", async () => {
   assert.equal(parseFooter(tail, 64, 128).rows, shard.rows);
   assert.equal(store.requests, 4);
   assert.equal(store.bytesRead, server.sent);
-  assert.deepEqual(server.seen.map(({ cache }) => cache), ["no-cache", "default", "default", "default"]);
+  assert.deepEqual(
+    server.seen.map(({ cache }) => cache),
+    ["no-cache", "default", "default", "default"],
+  );
 });
 
 test("ranges are asked for one by one and counted", async () => {
   const { server, store } = one(noise(100_000));
-  const [a, b] = await store.getRanges("x", [[10, 20], [50_000, 90_000]]);
+  const [a, b] = await store.getRanges("x", [
+    [10, 20],
+    [50_000, 90_000],
+  ]);
   assert.deepEqual([a, b], [noise(100_000).slice(10, 20), noise(100_000).slice(50_000, 90_000)]);
-  assert.deepEqual(server.seen.map(({ range }) => range), ["bytes=10-19", "bytes=50000-89999"]);
+  assert.deepEqual(
+    server.seen.map(({ range }) => range),
+    ["bytes=10-19", "bytes=50000-89999"],
+  );
   assert.deepEqual([store.requests, store.bytesRead], [2, 40_010]);
   assert.deepEqual(await store.getRanges("x", []), []);
 });
@@ -73,8 +94,15 @@ test("at most six requests are in flight, whoever asks", async () => {
 });
 
 for (const [kind, status] of /** @type {[Kind, number?][]} */ ([
-  ["status", 500], ["status", 503], ["status", 429], ["network"], ["cut"], ["short"], ["empty"],
-  ["long"], ["mislabelled"],
+  ["status", 500],
+  ["status", 503],
+  ["status", 429],
+  ["network"],
+  ["cut"],
+  ["short"],
+  ["empty"],
+  ["long"],
+  ["mislabelled"],
 ])) {
   test(`${kind} ${status ?? ""} once is survived`, async () => {
     const { server, store } = one(noise(30_000));
@@ -86,13 +114,25 @@ for (const [kind, status] of /** @type {[Kind, number?][]} */ ([
 }
 
 for (const [kind, kinds, status] of /** @type {[Kind, any, number?][]} */ ([
-  ["status", StoreUnreachable, 503], ["status", StoreUnreachable, 403], ["status", Missing, 404],
-  ["network", StoreUnreachable], ["redirect", StoreUnreachable], ["followed", StoreUnreachable],
-  ["hang", StoreUnreachable], ["drip", StoreUnreachable], ["cut", StoreUnreachable],
-  ["short", Damaged], ["empty", Damaged], ["long", Damaged], ["full", StoreUnreachable],
-  ["mislabelled", Damaged], ["unlabelled", Damaged], ["encoded", StoreUnreachable],
+  ["status", StoreUnreachable, 503],
+  ["status", StoreUnreachable, 403],
+  ["status", Missing, 404],
+  ["network", StoreUnreachable],
+  ["redirect", StoreUnreachable],
+  ["followed", StoreUnreachable],
+  ["hang", StoreUnreachable],
+  ["drip", StoreUnreachable],
+  ["cut", StoreUnreachable],
+  ["short", Damaged],
+  ["empty", Damaged],
+  ["long", Damaged],
+  ["full", StoreUnreachable],
+  ["mislabelled", Damaged],
+  ["unlabelled", Damaged],
+  ["encoded", StoreUnreachable],
 ])) {
-  test(`${kind} ${status ?? ""} for a range every time is ${kinds.name}, in time and in one line`, async () => {
+  const name = `${kind} ${status ?? ""} for a range every time is ${kinds.name}, in time`;
+  test(name, async () => {
     const { server, store } = one(noise(30_000));
     server.break_("x", kind, Infinity, status);
     const began = performance.now();
@@ -106,8 +146,13 @@ for (const [kind, kinds, status] of /** @type {[Kind, any, number?][]} */ ([
 }
 
 for (const [kind, kinds, status] of /** @type {[Kind, any, number?][]} */ ([
-  ["status", StoreUnreachable, 500], ["status", Missing, 404], ["hang", StoreUnreachable],
-  ["cut", StoreUnreachable], ["short", Damaged], ["long", Damaged], ["partial", Damaged],
+  ["status", StoreUnreachable, 500],
+  ["status", Missing, 404],
+  ["hang", StoreUnreachable],
+  ["cut", StoreUnreachable],
+  ["short", Damaged],
+  ["long", Damaged],
+  ["partial", Damaged],
 ])) {
   test(`${kind} ${status ?? ""} for a whole object every time is ${kinds.name}`, async () => {
     const { server, store } = one(noise(30_000));
@@ -126,7 +171,10 @@ test("a server that ignores ranges is named as one, and its body is not read", a
 
 test("a body is given up as soon as it is too long", async () => {
   const { server, store } = one(noise(5_000_000));
-  await assert.rejects(store.get("x", { limit: 1000 }), /expected a body of 1000 bytes, found 10000 or more/);
+  await assert.rejects(
+    store.get("x", { limit: 1000 }),
+    /expected a body of 1000 bytes, found 10000 or more/,
+  );
   assert.equal(server.sent, 30_000);
   assert.equal((await store.get("x", { limit: 5_000_000 })).length, 5_000_000);
 });
@@ -149,7 +197,10 @@ test("a body that keeps coming may take longer than the deadline", async () => {
     },
   });
   let at = 0;
-  const store = new Store("http://a.test", { deadline: 0.2, fetch: async () => new Response(body) });
+  const store = new Store("http://a.test", {
+    deadline: 0.2,
+    fetch: async () => new Response(body),
+  });
   assert.equal((await store.get("x")).length, pieces * 10_000);
 });
 
@@ -166,16 +217,47 @@ test("another site's answer may hide its Content-Range", async () => {
 
 test("paths, ranges and roots that could lead elsewhere are bad input", async () => {
   const { server, store } = one(noise(10));
-  for (const path of ["", "/x", "../x", "a/../x", "a//x", "x?y", "x#", "http://b/x", "a/./x", "x\n"]) {
+  for (const path of [
+    "",
+    "/x",
+    "../x",
+    "a/../x",
+    "a//x",
+    "x?y",
+    "x#",
+    "http://b/x",
+    "a/./x",
+    "x\n",
+  ]) {
     await assert.rejects(store.get(path), BadInput, path);
   }
-  for (const range of [[5, 5], [6, 5], [-1, 5], [NaN, 5]]) {
+  for (const range of [
+    [5, 5],
+    [6, 5],
+    [-1, 5],
+    [NaN, 5],
+  ]) {
     await assert.rejects(store.getRanges("x", [/** @type {any} */ (range)]), BadInput);
   }
-  for (const root of ["", "data", "ftp://a/b", "file:///a", "http://u:p@a/b", "http://a/b?key=1", "http://a/#x"]) {
-    assert.throws(() => new Store(root), (/** @type {Error} */ error) => {
-      return error instanceof BadInput && !error.message.includes("key=1") && !error.message.includes("u:p");
-    });
+  for (const root of [
+    "",
+    "data",
+    "ftp://a/b",
+    "file:///a",
+    "http://u:p@a/b",
+    "http://a/b?key=1",
+    "http://a/#x",
+  ]) {
+    assert.throws(
+      () => new Store(root),
+      (/** @type {Error} */ error) => {
+        return (
+          error instanceof BadInput &&
+          !error.message.includes("key=1") &&
+          !error.message.includes("u:p")
+        );
+      },
+    );
   }
   assert.equal(server.seen.length, 0);
 });
@@ -188,22 +270,40 @@ test("a flipped byte is damaged: the object, the hash expected and the one found
   const object = new VerifiedObject(store, "x", await sha256(data), 1000);
   assert.deepEqual(await object.whole(), data);
   server.break_("x", "flip", Infinity);
-  await assert.rejects(object.whole(), /^Damaged: x: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}$/);
+  await assert.rejects(
+    object.whole(),
+    /^Damaged: x: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}$/,
+  );
 });
 
 test("ranges are rounded to blocks, verified by the outboard, and cut again", async () => {
   const { data, server, object, store } = await large();
-  const wanted = /** @type {[number, number][]} */ ([[2_990_000, 3_000_000], [20_000, 20_010], [5, 5], [40_000, 70_000]]);
+  const wanted = /** @type {[number, number][]} */ ([
+    [2_990_000, 3_000_000],
+    [20_000, 20_010],
+    [5, 5],
+    [40_000, 70_000],
+  ]);
   const found = await object.read(wanted);
-  assert.deepEqual(found, wanted.map(([start, end]) => data.slice(start, end)));
-  assert.deepEqual(server.seen.map(({ range }) => range).sort(), ["bytes=16384-81919", "bytes=2981888-2999999", null]);
+  assert.deepEqual(
+    found,
+    wanted.map(([start, end]) => data.slice(start, end)),
+  );
+  assert.deepEqual(server.seen.map(({ range }) => range).sort(), [
+    "bytes=16384-81919",
+    "bytes=2981888-2999999",
+    null,
+  ]);
   await object.read([[500_000, 500_001]]);
   assert.equal(store.requests, 4);
 });
 
 test("most of an object, or a small one, is fetched whole and in one request", async () => {
   const { data, object, store } = await large();
-  const [a, b] = await object.read([[0, 1_600_000], [2_999_999, 3_000_000]]);
+  const [a, b] = await object.read([
+    [0, 1_600_000],
+    [2_999_999, 3_000_000],
+  ]);
   assert.deepEqual([a, b], [data.slice(0, 1_600_000), data.slice(2_999_999)]);
   assert.equal(store.requests, 1);
   const small = await large(200 * KB);
@@ -214,10 +314,16 @@ test("most of an object, or a small one, is fetched whole and in one request", a
 test("a flipped byte in a range, or in the outboard, is damaged", async () => {
   const { server, object } = await large();
   server.break_("x", "flip", 1);
-  await assert.rejects(object.read([[20_000, 20_001]]), /^Damaged: x: block 1: expected digest [0-9a-f]{32}, found/);
+  await assert.rejects(
+    object.read([[20_000, 20_001]]),
+    /^Damaged: x: block 1: expected digest [0-9a-f]{32}, found/,
+  );
   const other = await large();
   other.server.break_("blocks/", "flip", 1);
-  await assert.rejects(other.object.read([[20_000, 20_001]]), /^Damaged: blocks\/.*expected sha256/);
+  await assert.rejects(
+    other.object.read([[20_000, 20_001]]),
+    /^Damaged: blocks\/.*expected sha256/,
+  );
   assert.equal((await other.object.read([[20_000, 20_001]]))[0].length, 1);
 });
 
@@ -234,7 +340,12 @@ test("an object that is gone is missing, one without outboard is read whole", as
 
 test("a range outside the object is bad input, an empty one asks for nothing", async () => {
   const { object, store } = await large(300 * KB);
-  for (const range of [[0, 300 * KB + 1], [-1, 5], [9, 8], [0, NaN]]) {
+  for (const range of [
+    [0, 300 * KB + 1],
+    [-1, 5],
+    [9, 8],
+    [0, NaN],
+  ]) {
     await assert.rejects(object.read([/** @type {any} */ (range)]), BadInput);
   }
   assert.deepEqual(await object.read([[5, 5]]), [new Uint8Array(0)]);
@@ -243,10 +354,50 @@ test("a range outside the object is bad input, an empty one asks for nothing", a
 
 test("ranges closer than 256 KiB become one, in any order", () => {
   const MB = KB * KB;
-  assert.deepEqual(coalesce([[100 * KB, 101 * KB], [0, 1]], MB), [[0, 112 * KB]]);
-  assert.deepEqual(coalesce([[272 * KB + 1, 273 * KB], [0, 1]], MB), [[0, 288 * KB]]);
-  assert.deepEqual(coalesce([[288 * KB, 289 * KB], [0, 1]], MB), [[0, 16 * KB], [288 * KB, 304 * KB]]);
-  assert.deepEqual(coalesce([[0, 40 * KB], [1, 2], [5, 5]], 39 * KB), [[0, 39 * KB]]);
+  assert.deepEqual(
+    coalesce(
+      [
+        [100 * KB, 101 * KB],
+        [0, 1],
+      ],
+      MB,
+    ),
+    [[0, 112 * KB]],
+  );
+  assert.deepEqual(
+    coalesce(
+      [
+        [272 * KB + 1, 273 * KB],
+        [0, 1],
+      ],
+      MB,
+    ),
+    [[0, 288 * KB]],
+  );
+  assert.deepEqual(
+    coalesce(
+      [
+        [288 * KB, 289 * KB],
+        [0, 1],
+      ],
+      MB,
+    ),
+    [
+      [0, 16 * KB],
+      [288 * KB, 304 * KB],
+    ],
+  );
+  assert.deepEqual(
+    coalesce(
+      [
+        [0, 40 * KB],
+        [1, 2],
+        [5, 5],
+      ],
+      39 * KB,
+    ),
+    [[0, 39 * KB]],
+  );
 });
 
 // ---------------------------------------------------------------- the real fetch

@@ -19,7 +19,9 @@ test("documents are taken and refused as in Python", () => {
 test("an error names the document and is one line", () => {
   for (const text of ["{", '{"a":1,"a":2}', "[1e999]", "\ud800"]) {
     const read = () => parseStrictJson(bytes(text), "generation", 100);
-    assert.throws(read, (/** @type {Error} */ error) => /^generation: expected .+$/.test(error.message));
+    assert.throws(read, (/** @type {Error} */ error) =>
+      /^generation: expected .+$/.test(error.message),
+    );
   }
 });
 
@@ -31,7 +33,10 @@ test("deep and long documents are refused quickly", () => {
 });
 
 test("canonical text has sorted keys and no spaces", () => {
-  assert.equal(canonicalJson({ b: [1, "é"], a: { d: null, c: true } }), '{"a":{"c":true,"d":null},"b":[1,"é"]}');
+  assert.equal(
+    canonicalJson({ b: [1, "é"], a: { d: null, c: true } }),
+    '{"a":{"c":true,"d":null},"b":[1,"é"]}',
+  );
 });
 
 test("a value is built with its keys, types, patterns and signs checked", () => {
@@ -42,8 +47,21 @@ test("a value is built with its keys, types, patterns and signs checked", () => 
   assert.deepEqual(made, good);
   assert.ok(Object.isFrozen(made));
   assert.equal(build(shape, { ...good, text: null }, "x", patterns).text, null);
-  const bad = [null, [], 1, { n: 1 }, { ...good, z: 1 }, { ...good, n: -1 }, { ...good, n: 1.5 },
-    { ...good, n: true }, { ...good, n: null }, { ...good, text: "b" }, { ...good, text: 1 },
-    { ...good, more: [] }, { ...good, more: { x: "1" } }, { ...good, more: { x: null } }];
+  const bad = [
+    null,
+    [],
+    1,
+    { n: 1 },
+    { ...good, z: 1 },
+    { ...good, n: -1 },
+    { ...good, n: 1.5 },
+    { ...good, n: true },
+    { ...good, n: null },
+    { ...good, text: "b" },
+    { ...good, text: 1 },
+    { ...good, more: [] },
+    { ...good, more: { x: "1" } },
+    { ...good, more: { x: null } },
+  ];
   for (const values of bad) assert.throws(() => build(shape, values, "x", patterns), Damaged);
 });

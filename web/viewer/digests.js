@@ -103,7 +103,9 @@ export async function checkObject(name, data, expected, length) {
 export async function checkBlockRange(name, data, start, outboard, objectLength) {
   const expected = DIGEST * blockCount(objectLength);
   if (outboard.length !== expected) {
-    throw new Damaged(`${name}: expected an outboard of ${expected} bytes, found ${outboard.length}`);
+    throw new Damaged(
+      `${name}: expected an outboard of ${expected} bytes, found ${outboard.length}`,
+    );
   }
   const end = start + data.length;
   if (start % BLOCK || end > objectLength || (end % BLOCK && end !== objectLength)) {

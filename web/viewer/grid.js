@@ -69,7 +69,7 @@ export function encode(lon, lat, precision) {
     throw new BadInput("point: expected finite degrees with latitude in -90..90");
   }
   const [across, up] = halvings(precision);
-  const x = Math.abs(lon) > 180 ? (((lon + 180) % 360) + 360) % 360 - 180 : lon;
+  const x = Math.abs(lon) > 180 ? ((((lon + 180) % 360) + 360) % 360) - 180 : lon;
   return fromIndices(axisIndex(x, 360, across), axisIndex(lat, 180, up), precision);
 }
 
@@ -210,7 +210,9 @@ export class ChipGrid {
   constructor(precision, gsd, height, width) {
     halvings(precision);
     if (!(Number.isFinite(gsd) && gsd > 0 && height >= 1 && width >= 1)) {
-      throw new BadInput(`chip: expected a gsd and a size above 0, found ${gsd} ${height} ${width}`);
+      throw new BadInput(
+        `chip: expected a gsd and a size above 0, found ${gsd} ${height} ${width}`,
+      );
     }
     this.precision = precision;
     this.gsd = gsd;

@@ -109,7 +109,8 @@ export class Store {
       checkAnswer(path, answer, span);
       return await this.#collect(path, answer, length, most, until);
     } catch (error) {
-      if (error instanceof Fault || error instanceof Damaged || error instanceof Missing) throw error;
+      if (error instanceof Fault || error instanceof Damaged || error instanceof Missing)
+        throw error;
       throw new Fault(control.signal.aborted ? "a time-out" : NO_ANSWER);
     } finally {
       until.clear();
@@ -251,7 +252,8 @@ function checkAnswer(path, answer, span) {
   }
   if (status !== 206) throw new Fault(NO_RANGES, status);
   const encoding = headers.get("Content-Encoding") ?? "identity";
-  if (encoding !== "identity") throw new Fault(`a range in the encoding ${brief(encoding)}`, status);
+  if (encoding !== "identity")
+    throw new Fault(`a range in the encoding ${brief(encoding)}`, status);
   const said = headers.get("Content-Range");
   // Another site's server may not show it to the page; its digests say the same.
   if (said === null && answer.type === "cors") return;

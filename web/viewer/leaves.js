@@ -73,7 +73,12 @@ export function stampOf(metadata) {
  */
 export function leavesOf(schema) {
   const leaves = [];
-  const root = { left: schema[0].num_children ?? 0, path: /** @type {string[]} */ ([]), repeated: 0, nullable: 0 };
+  const root = {
+    left: schema[0].num_children ?? 0,
+    path: /** @type {string[]} */ ([]),
+    repeated: 0,
+    nullable: 0,
+  };
   const open = [root];
   for (const element of schema.slice(1)) {
     while (open.length && !open[open.length - 1].left) open.pop();
@@ -119,7 +124,12 @@ function kindOf({ type, type_length: width, converted_type: converted, logical_t
     if (plain) return ["binary", "binary"];
   }
   if (type === "FIXED_LEN_BYTE_ARRAY" && plain) return ["fixed", `fixed(${width})`];
-  if (type === "INT32" && logical?.type === "INTEGER" && logical.bitWidth === 8 && logical.isSigned) {
+  if (
+    type === "INT32" &&
+    logical?.type === "INTEGER" &&
+    logical.bitWidth === 8 &&
+    logical.isSigned
+  ) {
     return ["int8", "int8"];
   }
   if (type === "INT64") {
@@ -160,7 +170,10 @@ export function readGroup(group, leaves) {
  */
 function readChunk(raw, leaf, rows) {
   const first = size(raw.data_page_offset);
-  const start = raw.dictionary_page_offset === undefined ? first : Math.min(first, size(raw.dictionary_page_offset));
+  const start =
+    raw.dictionary_page_offset === undefined
+      ? first
+      : Math.min(first, size(raw.dictionary_page_offset));
   const end = start + size(raw.total_compressed_size);
   if (!(start >= 4 && start < end && end <= MAX_FILE)) {
     throw new RangeError(`a column at bytes ${start} to ${end}`);
@@ -171,8 +184,16 @@ function readChunk(raw, leaf, rows) {
     throw new RangeError(`${values} values of ${leaf.path.join(".")} in ${rows} rows`);
   }
   const [low, high] = [raw.statistics?.min_value, raw.statistics?.max_value].map(plain);
-  const limits = low === undefined || high === undefined ? null : /** @type {[any, any]} */ ([low, high]);
-  return Object.freeze({ start, end, values, unpacked: size(raw.total_uncompressed_size), codec: raw.codec, limits });
+  const limits =
+    low === undefined || high === undefined ? null : /** @type {[any, any]} */ ([low, high]);
+  return Object.freeze({
+    start,
+    end,
+    values,
+    unpacked: size(raw.total_uncompressed_size),
+    codec: raw.codec,
+    limits,
+  });
 }
 
 /** @param {unknown} value */
@@ -189,4 +210,3 @@ export function size(value) {
   if (!Number.isSafeInteger(found) || found < 0) throw new RangeError(`a size of ${value}`);
   return found;
 }
-

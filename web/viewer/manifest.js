@@ -5,7 +5,14 @@
 import { BadInput, Damaged, NotAnArchive, UnknownVersion } from "./errors.js";
 import { parseMoment } from "./filters.js";
 import { CELL, SHA, VERSION } from "./parts.js";
-import { brief, build, canonicalJson, checkKeys, checkTypes, parseStrictJson } from "./strictjson.js";
+import {
+  brief,
+  build,
+  canonicalJson,
+  checkKeys,
+  checkTypes,
+  parseStrictJson,
+} from "./strictjson.js";
 
 /**
  * @typedef {import("./parts.js").PartRef} PartRef
@@ -129,7 +136,9 @@ export function objectPath(kind, sha, prefix = "") {
     throw new Damaged(`${kind}: expected a sha256 of 64 hex digits, found ${brief(sha)}`);
   }
   if (kind === "shard" && !CELL.test(prefix)) {
-    throw new Damaged(`shard ${sha.slice(0, 12)}: expected a geohash prefix, found ${brief(prefix)}`);
+    throw new Damaged(
+      `shard ${sha.slice(0, 12)}: expected a geohash prefix, found ${brief(prefix)}`,
+    );
   }
   const [folder, ending] = PLACES[kind];
   return kind === "shard" ? `${folder}${prefix}/${sha}${ending}` : `${folder}${sha}${ending}`;
@@ -178,7 +187,8 @@ export function checkPair(pointer, generation, name = POINTER) {
     ["commit_id", generation.commit_id, pointer.commit_id],
   ];
   for (const [key, expected, found] of pairs) {
-    if (found !== expected) throw new Damaged(`${name}: expected ${key} ${expected}, found ${found}`);
+    if (found !== expected)
+      throw new Damaged(`${name}: expected ${key} ${expected}, found ${found}`);
   }
 }
 
@@ -198,7 +208,9 @@ export function parseGeneration(data, name = "generation") {
   const generation = Object.freeze({
     ...plain,
     settings: readSettings(plain.settings, `${name}: settings`),
-    spaces: Object.freeze(plain.spaces.map((one) => build(SPACE_SHAPE, one, `${name} space`, PATTERNS))),
+    spaces: Object.freeze(
+      plain.spaces.map((one) => build(SPACE_SHAPE, one, `${name} space`, PATTERNS)),
+    ),
     parts: Object.freeze(plain.parts.map((one) => readPart(one, `${name} part`))),
     models: table("models"),
     overview: table("overview"),
@@ -237,7 +249,10 @@ function readDocument(data, name, cap) {
 function readPart(values, name) {
   const part = build(PART_SHAPE, values, name, PATTERNS);
   const sides = part.bbox;
-  if (sides.length !== 4 || !sides.every((/** @type {any} */ side) => Number.isFinite(side) && Math.abs(side) <= 180)) {
+  if (
+    sides.length !== 4 ||
+    !sides.every((/** @type {any} */ side) => Number.isFinite(side) && Math.abs(side) <= 180)
+  ) {
     throw new Damaged(`${name}: expected bbox west south east north, found ${brief(sides)}`);
   }
   return Object.freeze({

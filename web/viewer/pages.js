@@ -38,13 +38,20 @@ export function allocate(kind, n, width) {
  * @param {Page} page
  * @param {Leaf} leaf
  */
-export function pageValues({ values, encoding, body, dictionary }, { kind, width, nullable, repeated }) {
+export function pageValues(
+  { values, encoding, body, dictionary },
+  { kind, width, nullable, repeated },
+) {
   if (kind === "other") throw new RangeError("an unknown type");
   const rep = repeated ? readLevels(body, 0, values) : null;
   const def = repeated || nullable ? readLevels(body, rep?.end ?? 0, values) : null;
   const count = def ? def.levels.reduce((sum, level) => sum + level, 0) : values;
   const rest = body.subarray(def?.end ?? 0);
-  return { rep: rep?.levels, def: def?.levels ?? null, present: decoded(kind, width, encoding, rest, count, dictionary) };
+  return {
+    rep: rep?.levels,
+    def: def?.levels ?? null,
+    present: decoded(kind, width, encoding, rest, count, dictionary),
+  };
 }
 
 /**
@@ -58,7 +65,11 @@ export function pageValues({ values, encoding, body, dictionary }, { kind, width
  */
 function decoded(kind, width, encoding, body, count, dictionary) {
   if (encoding === "PLAIN") return readPlain(kind, body, count, width);
-  if (!["RLE_DICTIONARY", "PLAIN_DICTIONARY"].includes(encoding ?? "") || !dictionary || width > 1) {
+  if (
+    !["RLE_DICTIONARY", "PLAIN_DICTIONARY"].includes(encoding ?? "") ||
+    !dictionary ||
+    width > 1
+  ) {
     throw new RangeError(`the encoding ${encoding}`);
   }
   const indices = readIndices(body, count, dictionary.length);
@@ -184,7 +195,8 @@ function readHybrid(bytes, width, out) {
     if (size === 0) throw new RangeError("a run of no values");
     if (header & 1) {
       const count = Math.min(size * 8, out.length - n);
-      if (at + Math.ceil((count * width) / 8) > bytes.length) throw new RangeError("packed bits beyond");
+      if (at + Math.ceil((count * width) / 8) > bytes.length)
+        throw new RangeError("packed bits beyond");
       unpack(bytes, at, width, out, n, count);
       at += size * width;
       n += count;
@@ -233,7 +245,9 @@ function unpack(bytes, at, width, out, n, count) {
  * @returns {Values}
  */
 export function readPlain(kind, body, count, width) {
-  const least = { string: 4, binary: 4, fixed: width, int8: 4, int64: 8, float: 4, double: 8 }[kind];
+  const least = { string: 4, binary: 4, fixed: width, int8: 4, int64: 8, float: 4, double: 8 }[
+    kind
+  ];
   if (count * least > body.length) throw new RangeError(`${count} values in ${body.length} bytes`);
   if (kind === "string") return texts(body, count);
   if (kind === "binary") return binaries(body, count);
@@ -256,7 +270,10 @@ function int64s(bytes) {
   const low = new Uint32Array(bytes.buffer);
   const high = new Int32Array(bytes.buffer);
   // Two words a number, the low one first; beyond 2**53 the nearest double.
-  return Float64Array.from({ length: low.length / 2 }, (_, i) => high[2 * i + 1] * 2 ** 32 + low[2 * i]);
+  return Float64Array.from(
+    { length: low.length / 2 },
+    (_, i) => high[2 * i + 1] * 2 ** 32 + low[2 * i],
+  );
 }
 
 /**

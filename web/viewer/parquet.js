@@ -42,7 +42,9 @@ export function readMetadata(tail, name) {
     const rows = size(raw.num_rows);
     const sum = groups.reduce((total, group) => total + group.rows, 0);
     if (sum !== rows) throw new RangeError(`${sum} rows in its groups instead of ${rows}`);
-    const pairs = (raw.key_value_metadata ?? []).map(({ key, value }) => /** @type {const} */ ([key, value ?? ""]));
+    const pairs = (raw.key_value_metadata ?? []).map(
+      ({ key, value }) => /** @type {const} */ ([key, value ?? ""]),
+    );
     return Object.freeze({ name, rows, groups, leaves, texts: new Map(pairs) });
   });
 }
@@ -65,10 +67,16 @@ export async function readColumns(metadata, groups, columns, bytesAt) {
   const chosen = groups.map((group) => metadata.groups[group]);
   for (const column of columns) {
     const own = metadata.leaves.flatMap((leaf, i) => (leaf.path[0] === column ? [i] : []));
-    if (!own.length) throw new BadInput(`column: expected one of ${metadata.name}, found ${column}`);
+    if (!own.length)
+      throw new BadInput(`column: expected one of ${metadata.name}, found ${column}`);
     const arrays = own.map((i) =>
       guarded(`${metadata.name}: expected a readable column ${column}`, () =>
-        readLeaf(metadata.leaves[i], chosen, chosen.map((group) => group.chunks[i]), bytesAt),
+        readLeaf(
+          metadata.leaves[i],
+          chosen,
+          chosen.map((group) => group.chunks[i]),
+          bytesAt,
+        ),
       ),
     );
     found[column] = metadata.leaves[own[0]].path.length === 2 ? interleaved(arrays) : arrays[0];
@@ -90,7 +98,9 @@ function readLeaf(leaf, groups, chunks, bytesAt) {
   if (kind === "other") throw new RangeError(`the type ${leaf.type}`);
   const total = chunks.reduce((sum, chunk) => sum + chunk.values, 0);
   const values = allocate(kind, total, width);
-  const counts = leaf.repeated ? new Uint32Array(groups.reduce((sum, group) => sum + group.rows, 0)) : null;
+  const counts = leaf.repeated
+    ? new Uint32Array(groups.reduce((sum, group) => sum + group.rows, 0))
+    : null;
   let at = 0;
   let row = -1;
   let last = -1;
@@ -122,7 +132,7 @@ function* pagesOf(chunk, kind, width, bytes) {
   let dictionary = null;
   let left = chunk.values;
   let room = chunk.unpacked;
-  for (let at = 0; left > 0; ) {
+  for (let at = 0; left > 0;) {
     const { header, start } = pageHeader(bytes, at);
     at = start + header.compressed_page_size;
     room -= header.uncompressed_page_size;
@@ -188,7 +198,8 @@ function guarded(expected, work) {
     return work();
   } catch (error) {
     if (error instanceof EmbarchiveError) throw error;
-    const reason = error instanceof Error ? error.message.split("\n")[0].slice(0, 160) : "another error";
+    const reason =
+      error instanceof Error ? error.message.split("\n")[0].slice(0, 160) : "another error";
     throw new Damaged(`${expected}, found ${reason}`);
   }
 }

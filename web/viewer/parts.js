@@ -85,10 +85,13 @@ export async function parsePart(data, part) {
   const name = `part ${part.sha256.slice(0, 12)}`;
   const columns = await parseTable(data, "part", PART_SCHEMA, name);
   checkPart(columns, name);
-  const shards = rowsOf(columns).map(shardRow);
+  const shards = /** @type {ShardRow[]} */ (rowsOf(columns));
   const totals = partRef(shards, part.sha256, part.length);
-  const odd = Object.entries(totals).find(([key, value]) => !same(value, part[/** @type {keyof PartRef} */ (key)]));
-  if (odd) throw new Damaged(`${name}: expected the totals of its reference, found another ${odd[0]}`);
+  const odd = Object.entries(totals).find(
+    ([key, value]) => !same(value, part[/** @type {keyof PartRef} */ (key)]),
+  );
+  if (odd)
+    throw new Damaged(`${name}: expected the totals of its reference, found another ${odd[0]}`);
   return shards;
 }
 
@@ -108,7 +111,7 @@ export async function parseModels(data) {
   for (const column of ["length", "backbone_length", "card_length", "onnx_length"]) {
     checkNumbers(columns[column], name, column, 1, MAX_LENGTH, true);
   }
-  return rowsOf(columns).map((row) => /** @type {ModelRow} */ (Object.freeze(row)));
+  return /** @type {ModelRow[]} */ (rowsOf(columns));
 }
 
 /**
@@ -120,12 +123,17 @@ export async function parseModels(data) {
  * @returns {PartRef}
  */
 export function partRef(shards, sha256, length) {
-  const least = (/** @type {any[]} */ values) => values.reduce((a, b) => (b < a ? b : a), values[0]) ?? null;
-  const most = (/** @type {any[]} */ values) => values.reduce((a, b) => (b > a ? b : a), values[0]) ?? null;
+  const least = (/** @type {any[]} */ values) =>
+    values.reduce((a, b) => (b < a ? b : a), values[0]) ?? null;
+  const most = (/** @type {any[]} */ values) =>
+    values.reduce((a, b) => (b > a ? b : a), values[0]) ?? null;
   const all = (/** @type {keyof ShardRow} */ key) =>
     shards.map((shard) => /** @type {any} */ (shard[key])).filter((value) => value !== null);
-  const sum = (/** @type {keyof ShardRow} */ key) => all(key).reduce((total, value) => total + value, 0);
-  const sides = [0, 1, 2, 3].map((side) => (side < 2 ? least : most)(shards.map(({ bbox }) => bbox[side])));
+  const sum = (/** @type {keyof ShardRow} */ key) =>
+    all(key).reduce((total, value) => total + value, 0);
+  const sides = [0, 1, 2, 3].map((side) =>
+    (side < 2 ? least : most)(shards.map(({ bbox }) => bbox[side])),
+  );
   return Object.freeze({
     prefix: commonPrefix(least(all("prefix")) ?? "", most(all("prefix")) ?? ""),
     sha256,
@@ -213,7 +221,7 @@ function checkStamp(metadata, expected) {
 
 /**
  * @param {Columns} columns
- * @returns {Record<string, any>[]} null where a number is none; bbox as four numbers
+ * @returns {Readonly<Record<string, any>>[]} null where a number is none; bbox as four numbers
  */
 function rowsOf({ bbox, ...columns }) {
   const [first] = Object.values(columns);
@@ -222,17 +230,9 @@ function rowsOf({ bbox, ...columns }) {
       name,
       Number.isNaN(values[i]) ? null : values[i],
     ]);
-    const row = Object.fromEntries(pairs);
-    return bbox ? { ...row, bbox: [...bbox.subarray(i * 4, i * 4 + 4)] } : row;
+    if (bbox) pairs.push(["bbox", Object.freeze([...bbox.subarray(i * 4, i * 4 + 4)])]);
+    return Object.freeze(Object.fromEntries(pairs));
   });
-}
-
-/**
- * @param {Record<string, any>} row
- * @returns {ShardRow}
- */
-function shardRow(row) {
-  return /** @type {ShardRow} */ (Object.freeze(row));
 }
 
 /**
@@ -247,11 +247,17 @@ function checkPart(columns, name) {
   checkNumbers(columns.length, name, "length", 12, MAX_LENGTH);
   checkNumbers(columns.footer_length, name, "footer_length", 8, MAX_LENGTH);
   checkNumbers(columns.rows, name, "rows", 1, 2 ** 32);
-  if (columns.footer_length.some((/** @type {number} */ footer, /** @type {number} */ i) => footer > columns.length[i])) {
+  if (
+    columns.footer_length.some(
+      (/** @type {number} */ footer, /** @type {number} */ i) => footer > columns.length[i],
+    )
+  ) {
     throw new Damaged(`${name}: expected footers within their shards, found a longer one`);
   }
   ["xmin", "ymin", "xmax", "ymax"].forEach((side, at) => {
-    const values = columns.bbox.filter((/** @type {number} */ _, /** @type {number} */ i) => i % 4 === at);
+    const values = columns.bbox.filter(
+      (/** @type {number} */ _, /** @type {number} */ i) => i % 4 === at,
+    );
     checkNumbers(values, name, `bbox.${side}`, at % 2 ? -90 : -180, at % 2 ? 90 : 180);
   });
   const width = columns.prefix[0]?.length;
@@ -285,7 +291,9 @@ function checkText(values, name, column, pattern) {
  * @param {boolean} [nullable]
  */
 function checkNumbers(values, name, column, low, high, nullable = false) {
-  const odd = values.find((value) => !(value >= low && value <= high) && !(nullable && Number.isNaN(value)));
+  const odd = values.find(
+    (value) => !(value >= low && value <= high) && !(nullable && Number.isNaN(value)),
+  );
   if (odd === undefined) return;
   throw new Damaged(`${name}: expected ${column} in ${low} to ${high}, found ${odd}`);
 }

@@ -62,7 +62,9 @@ export function columnNames(bits) {
  */
 export function parseFooter(tail, dim, bits, name = "shard") {
   if (tail.length < 12 || tail.length > MAX_FOOTER) {
-    throw new Damaged(`${name}: expected a footer of 12 to ${MAX_FOOTER} bytes, found ${tail.length}`);
+    throw new Damaged(
+      `${name}: expected a footer of 12 to ${MAX_FOOTER} bytes, found ${tail.length}`,
+    );
   }
   const metadata = readMetadata(tail, name);
   checkVersion(metadata);

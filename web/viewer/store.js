@@ -66,7 +66,9 @@ export class VerifiedObject {
   async read(ranges) {
     const odd = ranges.find(([start, end]) => !(start >= 0 && start <= end && end <= this.length));
     if (odd) {
-      throw new BadInput(`${this.path}: expected a range in 0-${this.length}, found ${odd.join("-")}`);
+      throw new BadInput(
+        `${this.path}: expected a range in 0-${this.length}, found ${odd.join("-")}`,
+      );
     }
     const spans = coalesce(ranges, this.length);
     const total = spans.reduce((sum, [start, end]) => sum + end - start, 0);

@@ -41,7 +41,8 @@ export function canonicalJson(value) {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   const pairs = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${pairs.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`).join(",")}}`;
+  const spelled = pairs.map(([key, item]) => `${JSON.stringify(key)}:${canonicalJson(item)}`);
+  return `{${spelled.join(",")}}`;
 }
 
 /**
@@ -146,7 +147,9 @@ export function build(shape, values, name, patterns) {
   checkTypes(shape, values, name);
   for (const [key, value] of Object.entries(values)) {
     if (typeof value === "string" && patterns[key] && !patterns[key].test(value)) {
-      throw new Damaged(`${name}: expected ${key} like ${patterns[key].source}, found ${brief(value)}`);
+      throw new Damaged(
+        `${name}: expected ${key} like ${patterns[key].source}, found ${brief(value)}`,
+      );
     }
     if (typeof value === "number" && value < 0) {
       throw new Damaged(`${name}: expected ${key} of 0 or more, found ${value}`);
@@ -182,7 +185,8 @@ export function checkTypes(shape, values, name) {
     const value = values[key];
     if (value === null && type.endsWith("?")) continue;
     const [outer, inner] = type.replace("?", "").split(" of ");
-    const odd = inner && TYPES.dict(value) && Object.values(value).find((item) => !TYPES[inner](item));
+    const odd =
+      inner && TYPES.dict(value) && Object.values(value).find((item) => !TYPES[inner](item));
     if (!TYPES[outer](value) || (odd !== undefined && inner)) {
       throw new Damaged(`${name}: expected ${key} to be ${type}, found ${brief(odd ?? value)}`);
     }
