@@ -31,11 +31,21 @@ async function demo(context, hook) {
 test("an archive is summed up in plain values", async (context) => {
   const { summary } = await demo(context);
   assert.deepEqual(structuredClone(summary), summary);
-  const { tiles, places, bands, datetimes, precision, chip, ndvi, generation, footprint, bounds } = summary;
-  assert.deepEqual({ tiles, places, bands, datetimes, precision, chip, ndvi, generation }, {
-    tiles: 640, places: 640, bands: ["B02", "B03", "B04", "B08"], datetimes: null, precision: 6,
-    chip: [64, 112], ndvi: true, generation: 1,
-  });
+  const { tiles, places, bands, datetimes, precision, chip, ndvi, generation, footprint, bounds } =
+    summary;
+  assert.deepEqual(
+    { tiles, places, bands, datetimes, precision, chip, ndvi, generation },
+    {
+      tiles: 640,
+      places: 640,
+      bands: ["B02", "B03", "B04", "B08"],
+      datetimes: null,
+      precision: 6,
+      chip: [64, 112],
+      ndvi: true,
+      generation: 1,
+    },
+  );
   assert.deepEqual(footprint, [bounds]);
   assert.match(summary.attribution, /Copernicus/);
 });
@@ -50,7 +60,10 @@ test("a search comes as tiles, and its heat as pixels", async (context) => {
   const onProgress = (/** @type {object} */ step) => steps.push(step);
   const found = await archive.call("search", { like: [CELL], k: 10 }, { onProgress });
   const expected = golden.cases[0].hits;
-  assert.deepEqual(found.hits.map((tile) => [tile.geohash, tile.source, tile.score, tile.hamming]), expected);
+  assert.deepEqual(
+    found.hits.map((tile) => [tile.geohash, tile.source, tile.score, tile.hamming]),
+    expected,
+  );
   assert.deepEqual([found.candidates, found.heat, found.hits[0].bounds.length], [639, true, 4]);
   assert.ok(found.hits.every((tile) => tile.valid > 0 && Number.isNaN(tile.datetime)));
   assert.deepEqual(steps, [{ done: 1, total: 1 }]);
@@ -70,22 +83,32 @@ test("pictures come in batches, cropped, in the order asked for", async (context
     const { decoded } = await archive.call("pictures", { rows, show }, { onProgress });
     const pictures = steps.flatMap((step) => step.pictures);
     assert.deepEqual([decoded, steps.length], [30, 3]);
-    assert.deepEqual(pictures.map(({ index }) => index), [...rows.keys()]);
+    assert.deepEqual(
+      pictures.map(({ index }) => index),
+      [...rows.keys()],
+    );
     for (const { index, width, height, pixels } of pictures) {
       const [r0, r1, c0, c1] = new ChipGrid(6, 10, 64, 112).crop(rows[index].geohash);
       assert.deepEqual([width, height, pixels.length], [c1 - c0, r1 - r0, 4 * width * height]);
-      assert.ok(pixels.every((/** @type {number} */ value, /** @type {number} */ i) => i % 4 < 3 || value === 255));
+      assert.ok(
+        pixels.every(
+          (/** @type {number} */ value, /** @type {number} */ i) => i % 4 < 3 || value === 255,
+        ),
+      );
       assert.ok(new Set(pixels).size > 20);
     }
   }
 });
 
-test("tiles of a box can be listed and decoded, and tiles that are not listed too", async (context) => {
+test("tiles of a box are listed and decoded, and tiles that are not listed decoded too", async (context) => {
   const { archive, summary } = await demo(context);
   const { tiles, more } = await archive.call("tiles", { bbox: summary.bounds, limit: 5 });
   assert.deepEqual([tiles.length, more, tiles[0].score], [5, true, null]);
   const far = { geohash: OTHER, datetime: NaN, source: tiles[0].source };
-  for (const rows of [tiles.map(({ geohash, datetime, source }) => ({ geohash, datetime, source })), [far]]) {
+  for (const rows of [
+    tiles.map(({ geohash, datetime, source }) => ({ geohash, datetime, source })),
+    [far],
+  ]) {
     const { decoded } = await archive.call("pictures", { rows, show: "colour" });
     assert.equal(decoded, rows.length);
   }
@@ -106,7 +129,10 @@ test("a newer search ends an older one", async (context) => {
   const [first, second] = await Promise.allSettled([older, newer]);
   slow = false;
   assert.equal(first.status, "rejected");
-  assert.deepEqual(second.status === "fulfilled" && second.value.hits.map(({ geohash }) => geohash).length, 3);
+  assert.deepEqual(
+    second.status === "fulfilled" && second.value.hits.map(({ geohash }) => geohash).length,
+    3,
+  );
 });
 
 test("errors arrive as what they are", async (context) => {
@@ -115,14 +141,24 @@ test("errors arrive as what they are", async (context) => {
     name: "BadInput",
     message: "geohash dqd000 has no tile in the archive; nearest is dqdjuf",
   });
-  await assert.rejects(archive.call(/** @type {any} */ ("dance"), {}), /expected a verb it knows, found dance/);
+  await assert.rejects(
+    archive.call(/** @type {any} */ ("dance"), {}),
+    /expected a verb it knows, found dance/,
+  );
 });
 
 test("cells, shards, cost and what was spent", async (context) => {
   const { archive, summary } = await demo(context);
   assert.deepEqual(await archive.call("shards", {}), [{ bbox: summary.bounds, rows: 640 }]);
-  assert.equal((await archive.call("cells", { bbox: summary.bounds, limit: 1000 })).geohash.length, 640);
-  assert.deepEqual(await archive.call("cost", { like: [CELL] }), { requests: 0, bytes: 0, rows: 640 });
+  assert.equal(
+    (await archive.call("cells", { bbox: summary.bounds, limit: 1000 })).geohash.length,
+    640,
+  );
+  assert.deepEqual(await archive.call("cost", { like: [CELL] }), {
+    requests: 0,
+    bytes: 0,
+    rows: 640,
+  });
   const { requests, bytes } = await archive.call("stats", {});
   assert.deepEqual([requests, bytes > 70_000 && bytes < 80_000], [4, true]);
 });
@@ -145,5 +181,8 @@ test("a worker that fails to run rejects what waits", async () => {
   const archive = connect(worker, ROOT);
   const waiting = archive.call("open", {});
   worker.onerror({ message: "a syntax error" });
-  await assert.rejects(waiting, { name: "EmbarchiveError", message: "worker: expected it to run, found a syntax error" });
+  await assert.rejects(waiting, {
+    name: "EmbarchiveError",
+    message: "worker: expected it to run, found a syntax error",
+  });
 });

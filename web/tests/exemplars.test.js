@@ -22,11 +22,14 @@ for (const { text, error, ...expected } of golden.parsed) {
       assert.deepEqual({ geohash, start: when.start, end: when.end, said: name }, expected);
       return;
     }
-    assert.throws(() => parse(text, 6), (found) => {
-      assert.ok(found instanceof BadInput);
-      if (text !== "nan,0") assert.equal(found.message, said(error));
-      return true;
-    });
+    assert.throws(
+      () => parse(text, 6),
+      (found) => {
+        assert.ok(found instanceof BadInput);
+        if (text !== "nan,0") assert.equal(found.message, said(error));
+        return true;
+      },
+    );
   });
 }
 
@@ -37,11 +40,13 @@ for (const { rows, place, row, error } of golden.chosen) {
       datetime: Float64Array.from(rows, (/** @type {any} */ [when]) => when ?? NaN),
       valid_fraction: Float32Array.from(rows, (/** @type {any} */ [, valid]) => valid),
     };
-    if (error) assert.throws(() => chooseRow(table, parse(place, 6)), { name: "BadInput", message: error });
+    if (error)
+      assert.throws(() => chooseRow(table, parse(place, 6)), { name: "BadInput", message: error });
     else assert.equal(chooseRow(table, parse(place, 6)), row);
   });
 }
 
 test("the nearest cell is Python's, also across the antimeridian", () => {
-  for (const [cell, names, nearest] of golden.nearest) assert.equal(nearestCell(cell, names), nearest);
+  for (const [cell, names, nearest] of golden.nearest)
+    assert.equal(nearestCell(cell, names), nearest);
 });

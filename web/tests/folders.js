@@ -17,7 +17,10 @@ export const kernels = (name) => readFile(new URL(name, VIEWER));
  * @param {{hook?: (path: string) => void | Promise<void>}} [options] hook: runs before an answer
  */
 export function folderFetch(folder, { hook } = {}) {
-  return bytesFetch((path) => readFile(fileURLToPath(new URL(path, folder))).catch(() => null), hook);
+  return bytesFetch(
+    (path) => readFile(fileURLToPath(new URL(path, folder))).catch(() => null),
+    hook,
+  );
 }
 
 /**

@@ -67,28 +67,39 @@ test("a cell smaller than a pixel is still seen, and the better one is on top", 
 test("denser is farther from light and from dark ground alike", () => {
   const names = [...ALPHABET].map((letter) => `s${letter}`);
   const shades = shadesOf(names, [...names.keys()]);
-  for (const ground of [[246, 242, 233], [28, 42, 47]]) {
+  for (const ground of [
+    [246, 242, 233],
+    [28, 42, 47],
+  ]) {
     const contrasts = names.slice(0, 16).map((name) => {
       const [r, g, b, a] = paint(shades, cellBounds(name), 1, 1);
       const over = [r, g, b].map((value, i) => (value * a + ground[i] * (255 - a)) / 255);
       const [x, y] = [light(over), light(ground)];
       return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
     });
-    for (let at = 1; at < 16; at++) assert.ok(contrasts[at] < contrasts[at - 1] + 0.01, `${contrasts}`);
+    for (let at = 1; at < 16; at++)
+      assert.ok(contrasts[at] < contrasts[at - 1] + 0.01, `${contrasts}`);
     assert.ok(contrasts[0] > 2.5, `${contrasts}`);
   }
 });
 
 /** Relative luminance. @param {number[]} rgb */
 function light(rgb) {
-  const [r, g, b] = rgb.map((v) => (v <= 10 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  const [r, g, b] = rgb.map((v) =>
+    v <= 10 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4,
+  );
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
 test("a hundred thousand cells are painted in a blink", () => {
-  const geohash = Array.from({ length: 100_000 }, (_, i) => fromIndices(20_000 + (i % 400), 10_000 + Math.floor(i / 400), 6));
+  const geohash = Array.from({ length: 100_000 }, (_, i) =>
+    fromIndices(20_000 + (i % 400), 10_000 + Math.floor(i / 400), 6),
+  );
   const began = performance.now();
-  const shades = shadesOf(geohash, geohash.map((_, i) => (i * 7919) % 512));
+  const shades = shadesOf(
+    geohash,
+    geohash.map((_, i) => (i * 7919) % 512),
+  );
   const made = performance.now();
   const [west, south] = cellBounds(geohash[0]);
   const [, , east, north] = cellBounds(geohash[99_999]);

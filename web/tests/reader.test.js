@@ -18,31 +18,46 @@ const LENGTH = 3_000_000;
 async function someShard() {
   const data = new Uint8Array(LENGTH).map((_, i) => (i * 2_654_435_761) >>> 24);
   const outboard = await blockDigests(data);
-  const [sha256, blocks] = [data, outboard].map((some) => createHash("sha256").update(some).digest("hex"));
+  const [sha256, blocks] = [data, outboard].map((some) =>
+    createHash("sha256").update(some).digest("hex"),
+  );
   const objects = new Map([
     [`embeddings/gh=u/${sha256}.parquet`, data],
     [`blocks/${blocks}`, new Uint8Array(outboard)],
   ]);
   const { fetch, asked } = bytesFetch((path) => objects.get(path) ?? null);
   /** @type {any} */
-  const shard = { sha256, prefix: "u", length: LENGTH, blocks, footer_length: 9, rows: 9, space_id: "s" };
+  const shard = {
+    sha256,
+    prefix: "u",
+    length: LENGTH,
+    blocks,
+    footer_length: 9,
+    rows: 9,
+    space_id: "s",
+  };
   return { data, shard, asked, objects, store: new Store(ROOT, { fetch, deadline: 0.2 }) };
 }
 
 test("ranges that lie close are one request, and asking twice costs none", async () => {
   const { data, shard, asked, store } = await someShard();
   const held = new Held(store);
-  const ranges = /** @type {[number, number][]} */ ([[100, 200], [200_000, 200_010], [2_000_000, 2_050_000]]);
+  const ranges = /** @type {[number, number][]} */ ([
+    [100, 200],
+    [200_000, 200_010],
+    [2_000_000, 2_050_000],
+  ]);
   for (let turn = 0; turn < 2; turn++) {
     const bytesAt = await held.ranges(shard, ranges);
-    for (const [start, end] of ranges) assert.deepEqual(bytesAt(start, end), data.slice(start, end));
+    for (const [start, end] of ranges)
+      assert.deepEqual(bytesAt(start, end), data.slice(start, end));
   }
   assert.equal(asked.length, 3);
   assert.match(asked[0], /^blocks/);
-  assert.deepEqual(asked.slice(1).map((one) => one.split(" ")[1]), [
-    `bytes=0-${13 * BLOCK - 1}`,
-    `bytes=${122 * BLOCK}-${126 * BLOCK - 1}`,
-  ]);
+  assert.deepEqual(
+    asked.slice(1).map((one) => one.split(" ")[1]),
+    [`bytes=0-${13 * BLOCK - 1}`, `bytes=${122 * BLOCK}-${126 * BLOCK - 1}`],
+  );
 });
 
 test("a shard of which more than half is wanted is fetched whole", async () => {
@@ -89,7 +104,10 @@ test("the least recently used thing goes first", () => {
   cache.get("a");
   cache.put("c", "C", 4);
   cache.put("d", "D", 11);
-  assert.deepEqual(["a", "b", "c", "d"].map((key) => cache.get(key)), ["A", undefined, "C", undefined]);
+  assert.deepEqual(
+    ["a", "b", "c", "d"].map((key) => cache.get(key)),
+    ["A", undefined, "C", undefined],
+  );
   cache.put("a", "A", 6);
   assert.deepEqual([cache.get("a"), cache.get("c")], ["A", "C"]);
 });
@@ -121,21 +139,43 @@ test("bytes that are no shard are damage, unknown columns bad input", async () =
 });
 
 test("tables become one in the order of geohash, date and source", () => {
-  const table = (/** @type {[string, number, string, number][]} */ rows) => /** @type {any} */ ({
-    n: rows.length,
-    geohash: rows.map(([name]) => name),
-    datetime: Float64Array.from(rows, ([, when]) => when),
-    source: rows.map(([, , source]) => source),
-    embedding: Int8Array.from(rows.flatMap(([, , , value]) => [value, -value])),
-    shard: rows.map(() => null),
-    at: Int32Array.from(rows.keys()),
-  });
+  const table = (/** @type {[string, number, string, number][]} */ rows) =>
+    /** @type {any} */ ({
+      n: rows.length,
+      geohash: rows.map(([name]) => name),
+      datetime: Float64Array.from(rows, ([, when]) => when),
+      source: rows.map(([, , source]) => source),
+      embedding: Int8Array.from(rows.flatMap(([, , , value]) => [value, -value])),
+      shard: rows.map(() => null),
+      at: Int32Array.from(rows.keys()),
+    });
   const names = ["geohash", "datetime", "source", "embedding"];
-  const both = merge([table([["u2", 5, "b", 1], ["u2", NaN, "a", 2]]), table([["u1", 9, "z", 3], ["u2", 5, "a", 4], ["u2", NaN, "a", 5]])], names);
+  const both = merge(
+    [
+      table([
+        ["u2", 5, "b", 1],
+        ["u2", NaN, "a", 2],
+      ]),
+      table([
+        ["u1", 9, "z", 3],
+        ["u2", 5, "a", 4],
+        ["u2", NaN, "a", 5],
+      ]),
+    ],
+    names,
+  );
   assert.deepEqual(both.geohash, ["u1", "u2", "u2", "u2", "u2"]);
   assert.deepEqual([...both.embedding], [3, -3, 4, -4, 1, -1, 2, -2, 5, -5]);
   assert.deepEqual([...take(both, Int32Array.of(4, 0)).embedding], [5, -5, 3, -3]);
-  assert.deepEqual(merge([], names), { n: 0, ...Object.fromEntries([...names, "shard", "at"].map((name) => [name, take(both, new Int32Array(0))[/** @type {"at"} */ (name)]])) });
+  assert.deepEqual(merge([], names), {
+    n: 0,
+    ...Object.fromEntries(
+      [...names, "shard", "at"].map((name) => [
+        name,
+        take(both, new Int32Array(0))[/** @type {"at"} */ (name)],
+      ]),
+    ),
+  });
 });
 
 test("texts are in the order of their bytes", () => {

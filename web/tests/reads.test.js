@@ -11,10 +11,14 @@ const golden = JSON.parse(
 /** @returns {any} metadata that says of its groups what the golden file says */
 function metadata() {
   const paths = Object.keys(golden.groups[0]);
-  const chunks = (/** @type {Record<string, any>} */ limits) => paths.map((path) => ({ limits: limits[path] }));
+  const chunks = (/** @type {Record<string, any>} */ limits) =>
+    paths.map((path) => ({ limits: limits[path] }));
   return {
     leaves: paths.map((path) => ({ path: path.split(".") })),
-    groups: golden.groups.map((/** @type {any} */ limits) => ({ rows: 40, chunks: chunks(limits) })),
+    groups: golden.groups.map((/** @type {any} */ limits) => ({
+      rows: 40,
+      chunks: chunks(limits),
+    })),
   };
 }
 
@@ -34,7 +38,10 @@ for (const { filter, extents, groups } of golden.cases) {
   test(`the same is read as in Python: ${JSON.stringify(filter)}`, () => {
     const wanted = makeFilter(filter);
     const found = choose(golden.extents, wanted);
-    assert.deepEqual(found.map((one) => golden.extents.indexOf(one)), extents);
+    assert.deepEqual(
+      found.map((one) => golden.extents.indexOf(one)),
+      extents,
+    );
     assert.deepEqual(rowGroups(metadata(), wanted), groups);
   });
 }
@@ -65,14 +72,20 @@ test("columns asked for in two phases cost runs of both", () => {
 });
 
 test("one cell lies in one row group", () => {
-  const plan = readPlan(shards([30_000_000]), makeFilter({ geohash: golden.extents[0].geohash_min }));
+  const plan = readPlan(
+    shards([30_000_000]),
+    makeFilter({ geohash: golden.extents[0].geohash_min }),
+  );
   assert.deepEqual([plan.reads[0].whole, plan.requests], [false, 4]);
 });
 
 test("a plan is of one space, in geohash order, and says its sums", () => {
   const [a, b] = shards([20, 10]);
   const plan = readPlan([{ ...a, geohash_min: "z", geohash_max: "z" }, b], makeFilter(), "s");
-  assert.deepEqual(plan.reads.map(({ shard }) => shard.length), [10, 20]);
+  assert.deepEqual(
+    plan.reads.map(({ shard }) => shard.length),
+    [10, 20],
+  );
   assert.deepEqual([plan.bytes, plan.rows], [30, 50_000]);
   assert.equal(readPlan([a, b], makeFilter(), "t").reads.length, 0);
 });

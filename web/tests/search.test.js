@@ -31,7 +31,9 @@ function rank(rows, query, encoder, scale) {
   const dim = query.positives[0].length;
   const { index, hamming } = shortlist(rows, query, encoder);
   const vectors = new Int8Array(index.length * dim);
-  index.forEach((row, at) => vectors.set(rows.embedding.subarray(row * dim, row * dim + dim), at * dim));
+  index.forEach((row, at) =>
+    vectors.set(rows.embedding.subarray(row * dim, row * dim + dim), at * dim),
+  );
   const geohash = Array.from(index, (row) => rows.geohash[row]);
   const { chosen, score } = best(geohash, vectors, query, scale);
   return Array.from(chosen, (at, i) => [index[at], score[i], hamming ? hamming[at] : null]);
@@ -39,7 +41,9 @@ function rank(rows, query, encoder, scale) {
 
 /** @param {Record<string, any>} asked as in the golden file */
 function queryOf({ like, unlike = [], per_place: perPlace, k, op, invert, exact, exclude }) {
-  const [positives, negatives] = [like, unlike].map((some) => some.map((/** @type {number} */ i) => exemplars[i]));
+  const [positives, negatives] = [like, unlike].map((some) =>
+    some.map((/** @type {number} */ i) => exemplars[i]),
+  );
   return makeQuery({ positives, negatives, perPlace, k, op, invert, exact, exclude });
 }
 
@@ -54,7 +58,10 @@ test("heat has the least Hamming number of each candidate place", () => {
   const { heat, candidates } = shortlist(table, query, simhash);
   assert.ok(heat);
   assert.deepEqual(heat.geohash, [...new Set(table.geohash)].slice(1));
-  assert.equal(candidates, table.geohash.filter((/** @type {string} */ name) => name !== table.geohash[0]).length);
+  assert.equal(
+    candidates,
+    table.geohash.filter((/** @type {string} */ name) => name !== table.geohash[0]).length,
+  );
   const all = rank(table, queryOf({ like: [0, 1], k: 1000, per_place: 0 }), simhash, 1);
   for (const [at, name] of heat.geohash.entries()) {
     const own = all.filter(([row]) => table.geohash[Number(row)] === name);
@@ -69,7 +76,10 @@ test("the least values are those of a sort, ties by position", () => {
     const values = Int32Array.from({ length: random() % 60 }, () => (random() % 9) - 4);
     const count = random() % 70;
     const order = Array.from(values.keys()).sort((a, b) => values[a] - values[b] || a - b);
-    assert.deepEqual([...least(values, count)], order.slice(0, count).sort((a, b) => a - b));
+    assert.deepEqual(
+      [...least(values, count)],
+      order.slice(0, count).sort((a, b) => a - b),
+    );
   }
 });
 
@@ -82,7 +92,10 @@ test("options that cannot be are refused", () => {
     [{ like, per_place: 2 }, /per_place must be 0 or 1, found 2/],
     [{ like: [] }, /expected at least one exemplar in like/],
   ])) {
-    assert.throws(() => queryOf(options), (error) => error instanceof BadInput && message.test(error.message));
+    assert.throws(
+      () => queryOf(options),
+      (error) => error instanceof BadInput && message.test(error.message),
+    );
   }
   const short = { positives: [exemplars[0]], negatives: [new Int8Array(3)] };
   assert.throws(() => makeQuery(short), /vectors of one length, found 16, 3/);
@@ -94,7 +107,11 @@ test("fifty thousand rows rank in a blink", () => {
   const embedding = Int8Array.from({ length: n * 64 }, (_, i) => ((i * 2_654_435_761) >>> 8) & 127);
   const bits = Uint8Array.from({ length: n * 16 }, (_, i) => ((i * 40_503) >>> 3) & 255);
   const planes = Buffer.from(embedding.slice(0, 128 * 64)).toString("base64");
-  const encoder = simHashFromJson({ bits: 128, dim: 64, planes, offsets: new Array(128).fill(260_000) }, 64, 128);
+  const encoder = simHashFromJson(
+    { bits: 128, dim: 64, planes, offsets: new Array(128).fill(260_000) },
+    64,
+    128,
+  );
   const query = makeQuery({ positives: [embedding.slice(64, 128)], k: 50 });
   rank({ geohash, bits, embedding }, query, encoder, 1);
   const began = performance.now();

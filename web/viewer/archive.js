@@ -203,7 +203,8 @@ export class Archive {
     const { places, plan, space } = await this.#prepare(wanted);
     const own = sharedPlan(await this.plan(filterOf(places), space.space_id), plan);
     const reads = new Map([...plan.reads, ...own.reads].map((read) => [read.shard.sha256, read]));
-    const { requests, bytes } = planOf([...reads.values()].filter((read) => !this.reader.has(read.shard)));
+    const lacking = [...reads.values()].filter((read) => !this.reader.has(read.shard));
+    const { requests, bytes } = planOf(lacking);
     return { requests, bytes, rows: plan.rows };
   }
 
@@ -229,7 +230,9 @@ export class Archive {
     const rows = await this.reader.rows(plan, filter, columns.first, watch);
     const list = shortlist(rows, query, this.#simHash(space));
     const passed = take(rows, list.index);
-    const full = await this.reader.more(passed, columns.second, { signal: watch.signal });
+    const { second } = columns;
+    const { signal } = watch;
+    const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
     const found = take(full, chosen);
     const { hamming, heat, candidates } = list;

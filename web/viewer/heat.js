@@ -6,6 +6,7 @@
  * vision. Pictures are linear in Web Mercator, as the map stretches them.
  */
 
+import { BadInput } from "./errors.js";
 import { cellBounds } from "./grid.js";
 
 /**
@@ -40,7 +41,7 @@ export function makeShades({ geohash, value }) {
 }
 
 /**
- * RGBA of a view.
+ * RGBA of a view. Throws BadInput.
  *
  * @param {Shades} shades
  * @param {readonly number[]} view west south east north, degrees; west > east across the
@@ -50,7 +51,9 @@ export function makeShades({ geohash, value }) {
  * @returns {Uint8ClampedArray<ArrayBuffer>}
  */
 export function paint({ box, shade }, view, width, height) {
-  if (!(width >= 1 && height >= 1 && width * height <= MOST_PIXELS)) return new Uint8ClampedArray(0);
+  if (!(width >= 1 && height >= 1 && width * height <= MOST_PIXELS)) {
+    throw new BadInput(`heat: expected at most ${MOST_PIXELS} pixels, found ${width} x ${height}`);
+  }
   const pixels = new Uint32Array(width * height);
   const [west, north, east, south] = mercator(view);
   const across = width / (east > west ? east - west : east + 1 - west);
@@ -140,7 +143,10 @@ function colours() {
   const bytes = new Uint8ClampedArray(256 * 4);
   for (let shade = 1; shade < 256; shade++) {
     const t = (shade - 1) / 254;
-    bytes.set(RAMP[0].map((low, i) => low + (RAMP[1][i] - low) * t), shade * 4);
+    bytes.set(
+      RAMP[0].map((low, i) => low + (RAMP[1][i] - low) * t),
+      shade * 4,
+    );
   }
   return new Uint32Array(bytes.buffer);
 }

@@ -3,7 +3,14 @@
  * cells, all with the stretch of the first batch.
  */
 
-import { cropPixels, ndviBands, ndviPicture, picture, stretchLimits, visibleBands } from "./decode.js";
+import {
+  cropPixels,
+  ndviBands,
+  ndviPicture,
+  picture,
+  stretchLimits,
+  visibleBands,
+} from "./decode.js";
 import { BadInput } from "./errors.js";
 import { take } from "./rows.js";
 
@@ -45,11 +52,16 @@ export class Painter {
     const full = await this.#archive.withVectors(rows);
     for (let start = 0; start < full.n && !signal.aborted; start += BATCH) {
       const count = Math.min(BATCH, full.n - start);
-      const some = take(full, Int32Array.from({ length: count }, (_, i) => start + i));
+      const some = take(
+        full,
+        Int32Array.from({ length: count }, (_, i) => start + i),
+      );
       const { images, shape } = await this.#archive.decode(some);
       this.#limits ??= stretchLimits(images, shape, this.#visible);
       if (signal.aborted) return;
-      yield some.geohash.map((name, i) => ({ index: start + i, ...this.#one(images, shape, i, name, show) }));
+      yield some.geohash.map((name, i) => {
+        return { index: start + i, ...this.#one(images, shape, i, name, show) };
+      });
       // Decoding holds the worker: let it hear what the page says meanwhile.
       await new Promise((go) => setTimeout(go, 0));
     }

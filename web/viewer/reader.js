@@ -141,7 +141,10 @@ export class Reader {
     if (isEverything(wanted)) return tables;
     return tables.map((rows) => {
       const mask = rowMask(rows, wanted);
-      return take(rows, rows.at.map((_, row) => row).filter((row) => mask[row] > 0));
+      return take(
+        rows,
+        rows.at.map((_, row) => row).filter((row) => mask[row] > 0),
+      );
     });
   }
 

@@ -237,7 +237,9 @@ function datesMeet(one, wanted) {
 function groupMeets(metadata, group, wanted) {
   const limits = groupLimits(metadata, group);
   const names = limits.geohash;
-  if (wanted.geohash.length && names && !namesMeet(wanted.geohash, names[0], names[1])) return false;
+  if (names && wanted.geohash.length && !namesMeet(wanted.geohash, names[0], names[1])) {
+    return false;
+  }
   if (isDated(wanted) && limits.datetime) {
     const [start, end] = span(wanted);
     if (limits.datetime[1] < start || limits.datetime[0] > end) return false;

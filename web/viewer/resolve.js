@@ -71,7 +71,10 @@ export function sharedPlan(plan, also) {
 function ofPlace(rows, geohash) {
   const first = rows.geohash.indexOf(geohash);
   const count = first < 0 ? 0 : rows.geohash.lastIndexOf(geohash) + 1 - first;
-  return take(rows, Int32Array.from({ length: count }, (_, i) => first + i));
+  return take(
+    rows,
+    Int32Array.from({ length: count }, (_, i) => first + i),
+  );
 }
 
 /**

@@ -136,8 +136,10 @@ function picked(column, n, index) {
   if (Array.isArray(column)) return Array.from(index, (row) => column[row]);
   const width = n ? column.length / n : 0;
   const out = new column.constructor(index.length * width);
-  if (width === 1) index.forEach((row, at) => (out[at] = column[row]));
-  else index.forEach((row, at) => out.set(column.subarray(row * width, (row + 1) * width), at * width));
+  index.forEach((row, at) => {
+    if (width === 1) out[at] = column[row];
+    else out.set(column.subarray(row * width, (row + 1) * width), at * width);
+  });
   return out;
 }
 
@@ -160,6 +162,8 @@ function sorted(rows) {
  */
 function compare({ geohash, datetime, source }, a, b) {
   if (geohash[a] !== geohash[b]) return geohash[a] < geohash[b] ? -1 : 1;
-  const [first, second] = [datetime[a], datetime[b]].map((when) => (when === when ? when : Infinity));
+  const [first, second] = [a, b].map((row) => {
+    return Number.isNaN(datetime[row]) ? Infinity : datetime[row];
+  });
   return first === second ? compareTexts(source[a], source[b]) : first - second;
 }

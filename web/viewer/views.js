@@ -64,7 +64,7 @@ export async function placesOf(archive, { bbox = null, datetime = null, limit },
 async function untilMore(archive, limit, filter, columns, watch) {
   const { reads } = await archive.plan(filter);
   let rows = merge([], [...ORDER, ...columns]);
-  for (let at = 0; at < reads.length && new Set(rows.geohash).size <= limit; ) {
+  for (let at = 0; at < reads.length && new Set(rows.geohash).size <= limit;) {
     const some = reads.slice(at, nextPlace(reads, at)).map((read) => ({ ...read, whole: false }));
     const next = await archive.reader.rows(planOf(some), filter, columns, watch);
     rows = merge([rows, next], [...ORDER, ...columns]);
@@ -99,7 +99,10 @@ function standingRows(rows, limit) {
   for (let start = 0, end = 0; start < rows.n && chosen.length < limit; start = end) {
     const name = rows.geohash[start];
     while (rows.geohash[end] === name) end++;
-    const own = take(rows, Int32Array.from({ length: end - start }, (_, i) => start + i));
+    const own = take(
+      rows,
+      Int32Array.from({ length: end - start }, (_, i) => start + i),
+    );
     chosen.push(start + chooseRow(own, parse(name, name.length)));
   }
   return Int32Array.from(chosen);

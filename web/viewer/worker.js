@@ -48,6 +48,8 @@ export function serve(line, sources = {}) {
 /** What one page sees of an archive. */
 class Desk {
   #sources;
+  /** @type {Promise<void> | null} */
+  #kernels = null;
   /** @type {Archive | null} */
   #archive = null;
   /** @type {import("./heat.js").Shades | null} */
@@ -102,9 +104,12 @@ class Desk {
   async open({ root }) {
     const { fetch, kernels } = this.#sources;
     const options = fetch ? { fetch } : {};
-    const [archive] = await Promise.all([openArchive(root, options), loadKernels(kernels)]);
-    this.#archive = archive;
-    return summaryOf(archive);
+    // A second time would take the memory away from what lies in it.
+    const loading = (this.#kernels ??= loadKernels(kernels));
+    loading.catch(() => (this.#kernels = null));
+    this.#archive = await openArchive(root, options);
+    await loading;
+    return summaryOf(this.#archive);
   }
 
   /** @param {{bbox?: number[] | null}} args */
@@ -131,7 +136,6 @@ class Desk {
   async search(wanted, tell) {
     const signal = this.#startListing();
     const found = await this.archive.search(wanted, { signal, onProgress: tell });
-    signal.throwIfAborted();
     const { hits, heat, ...spent } = found;
     this.#list(hits);
     this.#shades = heat && makeShades(heat);
@@ -193,7 +197,8 @@ class Desk {
     const index = names.map((name) => where.get(name) ?? -1);
     const lost = index.indexOf(-1);
     if (lost < 0) return { ...listed, rows: take(listed.rows, Int32Array.from(index)) };
-    throw new BadInput(`pictures: expected tiles of the archive, found ${names[lost].slice(0, 80)}`);
+    const found = names[lost].slice(0, 80);
+    throw new BadInput(`pictures: expected tiles of the archive, found ${found}`);
   }
 }
 
@@ -250,10 +255,13 @@ function nameOf({ geohash, datetime, source }) {
 
 /** Where rows are, by name. @param {Table} [rows] */
 function places(rows) {
-  const { geohash = [], datetime = new Float64Array(0), source = [] } = rows ?? {};
-  return new Map(
-    geohash.map((name, i) => [nameOf({ geohash: name, datetime: datetime[i], source: source[i] }), i]),
-  );
+  /** @type {Map<string, number>} */
+  const found = new Map();
+  for (let i = 0; rows && i < rows.n; i++) {
+    const [geohash, datetime, source] = [rows.geohash[i], rows.datetime[i], rows.source[i]];
+    found.set(nameOf({ geohash, datetime, source }), i);
+  }
+  return found;
 }
 
 // In a worker this module answers its page; imported elsewhere it only offers `serve`.
