@@ -51,6 +51,7 @@ def make_table(
     nulls=False,
     cells=None,
     start=FIRST,
+    named="scene",
 ):
     """Rows of `count` tiles: count / dates places on `dates` dates, two sources. The second
     half of the places belongs to the second model; `nulls` takes some dates away."""
@@ -70,7 +71,7 @@ def make_table(
         make_simhash(dim, bits).encode(vectors) if bits else None,
         {
             "model_id": [models[i] for i in owner],
-            "source": [f"scene-{t % 2}-{t}" for t in turn],
+            "source": [f"{named}-{t % 2}-{t}" for t in turn],
             "input_digest": [int(i).to_bytes(8, "big") for i in range(count)],
             "valid_fraction": rng.uniform(0.2, 1, count),
             "mse": rng.uniform(0, 1e-3, count),
@@ -78,13 +79,15 @@ def make_table(
     )
 
 
-def make_archive(root, count, *, dates=1, nulls=False, shard_prefix=3):
+def make_archive(
+    root, count, *, dates=1, nulls=False, shard_prefix=3, settings=None, named="scene"
+):
     """Write an archive of `make_table`'s rows with the real formats and a real commit; its
     models are bytes that nothing can decode. Returns the rows."""
     store = open_store(root)
     put = partial(_put, store)
     weights = [put("model", f"weights of model {name}".encode()) for name in "ab"]
-    table = make_table(count, dates=dates, nulls=nulls, models=weights)
+    table = make_table(count, dates=dates, nulls=nulls, models=weights, named=named)
     space = manifest.Space(
         space_id="synthetic-1",
         encoder=put("model", b"encoder"),
@@ -107,7 +110,7 @@ def make_archive(root, count, *, dates=1, nulls=False, shard_prefix=3):
             put("shard", shard.data, prefix)
             found.append(_shard_row(shard, prefix, space.space_id, put))
     addition = Addition(
-        settings=make_settings(shard_prefix),
+        settings=settings or make_settings(shard_prefix),
         shards=tuple(found),
         models=tuple(models),
         spaces=(space,),

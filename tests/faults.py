@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from embarchive.headers import headers_of
+
 ROOT = "/bucket/archive/"
 
 
@@ -45,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "empty":
             body = b""
         head = {"ETag": f'"{hashlib.md5(data).hexdigest()}"'}
+        head["Content-Type"] = headers_of(url.path)["content-type"]
         if span and fault != "full":
             head["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
         code = 206 if "Content-Range" in head else 200

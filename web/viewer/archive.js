@@ -151,11 +151,10 @@ export class Archive {
    *
    * @param {Filter} wanted
    * @param {string | null} [spaceId]
-   * @param {number} [phases] how often columns will be asked of the same shards
    * @returns {Promise<ReadPlan>}
    */
-  async plan(wanted, spaceId = null, phases = 1) {
-    return readPlan(await this.shards(wanted), wanted, spaceId, phases);
+  async plan(wanted, spaceId = null) {
+    return readPlan(await this.shards(wanted), wanted, spaceId);
   }
 
   /**
@@ -227,7 +226,8 @@ export class Archive {
       negatives: vectors.slice(positives),
       exclude: places.map((place) => place.geohash),
     });
-    const rows = await this.reader.rows(plan, filter, columns.first, watch);
+    const ahead = { ...watch, ahead: columns.second };
+    const rows = await this.reader.rows(plan, filter, columns.first, ahead);
     const list = shortlist(rows, query, this.#simHash(space));
     const passed = take(rows, list.index);
     const { second } = columns;
@@ -276,8 +276,9 @@ export class Archive {
   }
 
   /**
-   * The exemplars, the filter and the reads of a search. Without bits, or when it is exact,
-   * every row is asked for its vector at once.
+   * The exemplars, the filter and the reads of a search. first: columns of every row, second:
+   * of those that pass the shortlist, whose bytes are fetched along with the first. Without
+   * bits, or when it is exact, every row is asked for its vector.
    *
    * @param {Wanted} wanted
    */
@@ -295,7 +296,7 @@ export class Archive {
       exact || !bits.length
         ? { first: [...bits, ...SHORTLISTED], second: [] }
         : { first: bits, second: SHORTLISTED };
-    const plan = await this.plan(filter, space.space_id, columns.second.length ? 2 : 1);
+    const plan = await this.plan(filter, space.space_id);
     return { places, positives: like.length, filter, space, plan, columns };
   }
 

@@ -68,12 +68,13 @@ export class Reader {
    * @param {ReadPlan} plan
    * @param {Filter} wanted
    * @param {readonly string[]} columns
-   * @param {Watch} [watch]
+   * @param {Watch & {ahead?: readonly string[]}} [watch] ahead: columns to fetch along, for `more`
    * @returns {Promise<Table>}
    */
-  async rows(plan, wanted, columns, watch) {
+  async rows(plan, wanted, columns, { ahead = [], ...watch } = {}) {
     const names = this.checkColumns([...columns, ...ORDER]);
-    const work = (/** @type {ShardRead} */ read) => this.#shardRows(read, wanted, names);
+    const fetched = this.checkColumns([...names, ...ahead]);
+    const work = (/** @type {ShardRead} */ read) => this.#shardRows(read, wanted, names, fetched);
     return merge((await inParallel(plan.reads, work, watch)).flat(), names);
   }
 
@@ -132,12 +133,15 @@ export class Reader {
    * @param {ShardRead} read
    * @param {Filter} wanted
    * @param {string[]} names
+   * @param {string[]} fetched names and more
    * @returns {Promise<Table[]>}
    */
-  async #shardRows({ shard, whole }, wanted, names) {
+  async #shardRows({ shard, whole }, wanted, names, fetched) {
     if (whole) await this.#held.shard(shard);
     const metadata = await this.#footer(shard);
-    const tables = await this.#groups(shard, metadata, rowGroups(metadata, wanted), names);
+    const groups = rowGroups(metadata, wanted);
+    await this.#held.ranges(shard, columnRanges(metadata, groups, fetched));
+    const tables = await this.#groups(shard, metadata, groups, names);
     if (isEverything(wanted)) return tables;
     return tables.map((rows) => {
       const mask = rowMask(rows, wanted);

@@ -22,13 +22,13 @@ import { groupLimits } from "./shards.js";
 
 /**
  * How one shard is read. whole: in one request; otherwise footer and outboard first, then runs
- * of its row groups. requests: so many at most.
+ * of its row groups. requests: as expected; runs far apart can add some.
  *
  * @typedef {Readonly<{shard: ShardRow, whole: boolean, requests: number}>} ShardRead
  */
 
 /**
- * The shards of one query in geohash order. requests, bytes: so many at most.
+ * The shards of one query in geohash order. requests: expected; bytes: at most so many.
  *
  * @typedef {Readonly<{reads: readonly ShardRead[], requests: number, bytes: number,
  *   rows: number}>} ReadPlan
@@ -41,7 +41,8 @@ export const WHOLE_BYTES = 256 * 1024;
 // as they stay under these bytes together.
 const FEW_REQUESTS = 6;
 const AFFORDED_BYTES = 16 * 2 ** 20;
-const ROW_GROUP = 8192;
+// Footer, outboard, and the columns as one run of blocks; runs far apart can add some.
+const RANGED = 3;
 
 /**
  * The part references or shards that can hold a matching row, in the given order.
@@ -64,18 +65,16 @@ export function choose(candidates, wanted) {
  * @param {readonly ShardRow[]} shards
  * @param {Filter} wanted
  * @param {string | null} [spaceId]
- * @param {number} [phases] how often columns will be asked of the same shards
  * @returns {ReadPlan}
  */
-export function readPlan(shards, wanted, spaceId = null, phases = 1) {
+export function readPlan(shards, wanted, spaceId = null) {
   const ours = shards.filter((one) => spaceId === null || one.space_id === spaceId);
   const chosen = choose(ours.sort(byGeohash), wanted);
-  const costs = new Map(chosen.map((one) => [one.sha256, rangedRequests(one, wanted, phases)]));
-  const whole = wholeShards(chosen, costs);
+  const whole = wholeShards(chosen);
   return planOf(
     chosen.map((shard) => {
-      const requests = whole.has(shard.sha256) ? 1 : (costs.get(shard.sha256) ?? 0);
-      return Object.freeze({ shard, whole: whole.has(shard.sha256), requests });
+      const all = whole.has(shard.sha256);
+      return Object.freeze({ shard, whole: all, requests: all ? 1 : RANGED });
     }),
   );
 }
@@ -129,38 +128,21 @@ export function namesMeet(names, low, high) {
 }
 
 /**
- * Footer and outboard, then in each phase a run of blocks in every row group and one between
- * the first and the start of the file; a cell lies in one row group.
- *
- * @param {ShardRow} shard
- * @param {Filter} wanted
- * @param {number} phases
- */
-function rangedRequests(shard, wanted, phases) {
-  const groups = Math.ceil(shard.rows / ROW_GROUP);
-  const { length } = shard.geohash_min;
-  const cells = wanted.geohash.filter((name) => name.length >= length).length;
-  const few = cells && cells === wanted.geohash.length ? cells : groups;
-  return 2 + phases * (Math.min(groups, few) + 1);
-}
-
-/**
  * Which shards to fetch in one request each.
  *
  * @param {readonly ShardRow[]} chosen
- * @param {Map<string, number>} costs requests of each shard in ranges
  * @returns {Set<string>}
  */
-function wholeShards(chosen, costs) {
+function wholeShards(chosen) {
   const whole = new Set(chosen.filter((one) => one.length <= WHOLE_BYTES).map((one) => one.sha256));
   const rest = chosen.filter((one) => !whole.has(one.sha256)).sort(bySize);
-  let requests = rest.reduce((sum, one) => sum + (costs.get(one.sha256) ?? 0), whole.size);
+  let requests = RANGED * rest.length + whole.size;
   let spent = 0;
   for (const one of rest) {
     spent += one.length;
     if (requests <= FEW_REQUESTS || spent > AFFORDED_BYTES) break;
     whole.add(one.sha256);
-    requests -= (costs.get(one.sha256) ?? 0) - 1;
+    requests -= RANGED - 1;
   }
   return whole;
 }

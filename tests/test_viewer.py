@@ -1,0 +1,233 @@
+"""The page as a visitor meets it: real Chromium, a real range server, compared with Python."""
+
+import io
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from browser import until
+from PIL import Image
+
+import embarchive
+from embarchive import serve
+from embarchive.publish import publish
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+FIRST_VIEW = 1_000_000
+STATE = "document.body.dataset.state"
+CARDS = "[...document.querySelectorAll('.card')].map((card) => card.dataset.geohash)"
+RESTING = ("ready", "empty", "asking", "damaged", "offline", "error")
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """The archive in the package, opened, and its URL."""
+    root = serve.demo_root()
+    with serve.running(root) as url:
+        yield embarchive.open_archive(root), url
+
+
+def visit(page, url, session=""):
+    """Open the page with a session in the address and wait until it rests; its state."""
+    page.goto(f"{url}/viewer/index.html#{session}")
+    return rest(page)
+
+
+def rest(page):
+    state = until(page, f"{list(RESTING)}.includes({STATE}) && {STATE}")
+    return state
+
+
+def again(page, session):
+    """Another session on an open page, as a followed link gives it."""
+    page.evaluate(
+        "(hash) => { document.body.dataset.state = 'loading'; location.hash = hash; }", session
+    )
+    return rest(page)
+
+
+def middle(archive):
+    """A geohash in the midst of the archive, and a box of about a quarter of it."""
+    names = archive.select(columns=["geohash"])["geohash"].unique().to_pylist()
+    west, south, east, north = archive.bounds
+    box = (west, south, (west + east) / 2, (south + north) / 2)
+    return names[len(names) // 2], tuple(round(side, 6) for side in box)
+
+
+def hits(archive, query, **where):
+    return archive.search(like=[query], **where)["geohash"].to_pylist()
+
+
+def test_the_page_draws_the_archive_and_nothing_is_refused(page, demo):
+    archive, url = demo
+    assert visit(page, url) == "ready"
+    assert page.locator("#title").inner_text() == archive.settings.title
+    assert f"{len(archive):,} tiles" in page.locator("#facts").inner_text()
+    picture = Image.open(io.BytesIO(page.locator("#map").screenshot()))
+    assert len(picture.getcolors(1 << 24)) > 3, "expected land, the footprint and tiles on the map"
+    assert page.seen.faults == []
+
+
+def test_no_request_leaves_the_origin(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    visit(page, url, f"like={query}")
+    until(page, "document.querySelectorAll('canvas.decoded').length > 0")
+    assert {urlsplit(request).netloc for request in page.seen.requests} == {urlsplit(url).netloc}
+
+
+def test_the_first_view_takes_less_than_a_megabyte_before_data(page, demo):
+    _, url = demo
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    sizes = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    visit(page, url)
+    listed = page.evaluate(
+        "performance.getEntriesByType('resource').filter((one) => one.name.includes('/viewer/'))"
+        ".map((one) => one.transferSize)"
+    )
+    assert 100_000 < sum(listed) < FIRST_VIEW
+    assert sum(sizes) < FIRST_VIEW
+
+
+def test_a_click_gives_ranked_decoded_cards(page, demo):
+    archive, url = demo
+    visit(page, url)
+    until(page, "document.querySelector('#map canvas') !== null")
+    page.locator("#map canvas").first.click()
+    until(page, f"{CARDS}.length > 0")
+    assert rest(page) == "ready"
+    like = re.search(r"like=(\w+)", page.url)[1]
+    assert page.evaluate(CARDS) == hits(archive, like, k=24)
+    until(page, "document.querySelectorAll('canvas.decoded').length === 24")
+    ranks = page.locator(".card .rank").all_inner_texts()
+    assert ranks == [str(rank) for rank in range(1, 25)]
+    assert page.seen.faults == []
+
+
+def test_a_drawn_rectangle_gives_the_hits_of_python_in_their_order(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    visit(page, url, f"like={query}&k=50")
+    page.get_by_role("button", name="Draw a rectangle").click()
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.65, steps=4)
+    page.mouse.up()
+    until(page, "location.hash.includes('bbox=')")
+    assert rest(page) == "ready"
+    drawn = [float(side) for side in re.search(r"bbox=([-\d.,]+)", page.url)[1].split(",")]
+    expected = hits(archive, query, k=50, bbox=drawn)
+    assert 5 < len(expected) < len(archive) // 2
+    assert page.evaluate(CARDS) == expected
+
+
+@pytest.mark.parametrize("where", ["", "box"])
+@pytest.mark.parametrize("how", [{}, {"op": "min"}, {"invert": True}, {"per_place": 0}])
+def test_every_way_to_compare_gives_what_python_gives(page, demo, how, where):
+    archive, url = demo
+    names = archive.select(columns=["geohash"])["geohash"].unique().to_pylist()
+    like, unlike = [names[3], names[len(names) // 2]], [names[-4]]
+    _, box = middle(archive)
+    words = {"op": "op=min", "invert": "invert=1", "per_place": "dates=1"}
+    session = f"like={'+'.join(like)}&unlike={unlike[0]}&k=50&" + "&".join(
+        words[key] for key in how
+    )
+    bbox = box if where else None
+    if bbox:
+        session += "&bbox=" + ",".join(map(str, bbox))
+    assert visit(page, url, session) == "ready"
+    expected = archive.search(like=like, unlike=unlike, k=50, bbox=bbox, **how)
+    assert page.evaluate(CARDS) == expected["geohash"].to_pylist()
+
+
+def test_dates_are_kept_to(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    days = sorted(
+        {str(day)[:10] for day in archive.select(columns=["datetime"])["datetime"].to_pylist()}
+    )
+    assert visit(page, url, f"like={query}&from={days[0]}&to={days[-1]}") == "ready"
+    assert page.evaluate(CARDS) == hits(archive, query, k=24)
+    assert again(page, f"like={query}&from=1999-01-01&to=1999-12-31") == "empty"
+    assert "no other tile" in page.locator("#message").inner_text()
+
+
+def test_ndvi_is_another_picture_of_the_same_tile(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    visit(page, url, f"like={query}&k=12")
+    until(page, "document.querySelectorAll('canvas.decoded').length === 12")
+    first = page.evaluate(_PIXELS)
+    page.get_by_text("NDVI", exact=True).click()
+    until(page, f"JSON.stringify({_PIXELS}) !== '{first}'.replaceAll(' ', '')")
+    assert "show=ndvi" in page.url
+
+
+def test_a_session_is_found_again_by_its_link_and_by_back(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    visit(page, url, f"like={query}&k=12")
+    link, cards = page.url, page.evaluate(CARDS)
+    page.get_by_role("button", name=re.compile("Find less like")).first.click()
+    until(page, "location.hash.includes('unlike=')")
+    rest(page)
+    assert page.evaluate(CARDS) != cards
+    page.go_back()
+    until(page, f"JSON.stringify({CARDS}) === {_json(cards)}")
+    page.goto("about:blank")
+    page.goto(link)
+    until(page, f"JSON.stringify({CARDS}) === {_json(cards)}")
+
+
+def test_a_rectangle_alone_lists_tiles_to_choose_from(page, demo):
+    archive, url = demo
+    _, box = middle(archive)
+    assert visit(page, url, "bbox=" + ",".join(map(str, box))) == "ready"
+    names = page.evaluate(CARDS)
+    inside = set(archive.select(bbox=box, columns=["geohash"])["geohash"].to_pylist())
+    assert len(names) == min(24, len(inside)) and set(names) <= inside
+    page.get_by_role("button", name=f"Find more like {names[0]}").click()
+    until(page, f"location.hash.includes('like={names[0]}')")
+    rest(page)
+    assert page.evaluate(CARDS) == hits(archive, names[0], k=24, bbox=box)
+
+
+def test_what_a_link_says_wrongly_is_named_and_left_out(page, demo):
+    _, url = demo
+    visit(page, url, "like=%3Cimg%20src=x%20onerror=alert(1)%3E&k=7")
+    until(page, "document.querySelector('#message').textContent.includes('not understood')")
+    assert page.locator("img").count() == 0
+    assert page.seen.faults == []
+
+
+def test_a_place_without_a_tile_names_the_nearest(page, demo):
+    _, url = demo
+    visit(page, url)
+    page.locator("#place").fill("0,0")
+    page.get_by_role("button", name="Add").click()
+    until(page, f"{STATE} === 'error'")
+    assert "nearest is" in page.locator("#message").inner_text()
+
+
+def test_a_published_page_opens_from_a_plain_folder(page, demo, tmp_path):
+    shutil.copytree(serve.demo_root(), tmp_path / "a")
+    publish(tmp_path / "a")
+    with serve.running(tmp_path / "a") as url:
+        page.goto(url)
+        assert rest(page) == "ready"
+        assert page.seen.faults == []
+
+
+def _json(names):
+    return "'" + str(names).replace("'", '"').replace(" ", "") + "'"
+
+
+_PIXELS = """(() => {
+  const canvas = document.querySelector('canvas.decoded');
+  return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, 2).data];
+})()"""
