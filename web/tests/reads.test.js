@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { makeFilter } from "../viewer/filters.js";
-import { choose, namesMeet, readPlan, rowGroups } from "../viewer/reads.js";
+import { choose, namesMeet, readPlan, rowGroups, wholeWithin } from "../viewer/reads.js";
 
 const golden = JSON.parse(
   await readFile(new URL("../../tests/golden/reads.json", import.meta.url), "utf8"),
@@ -63,6 +63,16 @@ for (const [lengths, requests] of /** @type {[number[], number][]} */ ([
     assert.equal(readPlan(shards(lengths), makeFilter()).requests, requests);
   });
 }
+
+test("who wants nearly all of a shard fetches it whole", () => {
+  const [west, south, east, north] = golden.extents[0].bbox;
+  const inside = makeFilter({ bbox: [west - 1, south, east, north] });
+  const narrow = makeFilter({ bbox: [west, south, (west + east) / 2, north] });
+  const requests = [makeFilter(), inside, narrow].map((wanted) => {
+    return wholeWithin(readPlan(shards([3_000_000, 3_000_000]), wanted), wanted).requests;
+  });
+  assert.deepEqual(requests, [2, 2, 6]);
+});
 
 test("a plan is of one space, in geohash order, and says its sums", () => {
   const [a, b] = shards([20, 10]);

@@ -10,10 +10,11 @@ import { BadInput, Missing, NotAnArchive } from "./errors.js";
 import { parse } from "./exemplars.js";
 import { makeFilter } from "./filters.js";
 import { bounds, ChipGrid } from "./grid.js";
+import { CACHE_BYTES } from "./held.js";
 import * as manifest from "./manifest.js";
 import { simHashFromJson } from "./quantize.js";
 import { Reader } from "./reader.js";
-import { choose, planOf, readPlan } from "./reads.js";
+import { choose, planOf, readPlan, wholeWithin } from "./reads.js";
 import { filterOf, sharedPlan, vectorsOf } from "./resolve.js";
 import { take } from "./rows.js";
 import { best, checkOptions, makeQuery, shortlist } from "./search.js";
@@ -226,11 +227,10 @@ export class Archive {
       negatives: vectors.slice(positives),
       exclude: places.map((place) => place.geohash),
     });
-    const ahead = { ...watch, ahead: columns.second };
-    const rows = await this.reader.rows(plan, filter, columns.first, ahead);
+    const { first, second, ahead } = columns;
+    const rows = await this.reader.rows(plan, filter, first, { ...watch, ahead });
     const list = shortlist(rows, query, this.#simHash(space));
     const passed = take(rows, list.index);
-    const { second } = columns;
     const { signal } = watch;
     const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
@@ -277,8 +277,8 @@ export class Archive {
 
   /**
    * The exemplars, the filter and the reads of a search. first: columns of every row, second:
-   * of those that pass the shortlist, whose bytes are fetched along with the first. Without
-   * bits, or when it is exact, every row is asked for its vector.
+   * of those that pass the shortlist, whose bytes are fetched along with the first where
+   * they can be kept. Without bits, or when it is exact, every row is asked for its vector.
    *
    * @param {Wanted} wanted
    */
@@ -292,11 +292,14 @@ export class Archive {
     const filter = makeFilter({ bbox, datetime });
     const space = this.space();
     const bits = this.settings.bits ? ["bits"] : [];
+    const ranged = await this.plan(filter, space.space_id);
+    // What the cache cannot hold would be fetched twice.
+    const kept = ranged.bytes <= CACHE_BYTES;
+    const plan = kept ? wholeWithin(ranged, filter) : ranged;
     const columns =
       exact || !bits.length
-        ? { first: [...bits, ...SHORTLISTED], second: [] }
-        : { first: bits, second: SHORTLISTED };
-    const plan = await this.plan(filter, space.space_id);
+        ? { first: [...bits, ...SHORTLISTED], second: [], ahead: [] }
+        : { first: bits, second: SHORTLISTED, ahead: kept ? SHORTLISTED : [] };
     return { places, positives: like.length, filter, space, plan, columns };
   }
 

@@ -14,7 +14,7 @@ import { VerifiedObject } from "./store.js";
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
 /** @typedef {import("./store.js").Range} Range */
 
-const CACHE_BYTES = 64 * 2 ** 20;
+export const CACHE_BYTES = 64 * 2 ** 20;
 
 /**
  * Things by key, least recently used first out.

@@ -80,6 +80,33 @@ export function readPlan(shards, wanted, spaceId = null) {
 }
 
 /**
+ * The plan for one who wants nearly every column: shards that lie within the box are fetched
+ * whole at once.
+ *
+ * @param {ReadPlan} plan
+ * @param {Filter} wanted
+ * @returns {ReadPlan}
+ */
+export function wholeWithin({ reads }, { bbox }) {
+  return planOf(
+    reads.map((read) => {
+      const inside = !bbox || isWithin(read.shard.bbox, bbox);
+      return inside ? Object.freeze({ ...read, whole: true, requests: 1 }) : read;
+    }),
+  );
+}
+
+/**
+ * Whether a box lies within another that does not cross the antimeridian.
+ *
+ * @param {readonly number[]} box
+ * @param {readonly number[]} whole
+ */
+export function isWithin([west, south, east, north], whole) {
+  return west >= whole[0] && south >= whole[1] && east <= whole[2] && north <= whole[3];
+}
+
+/**
  * Reads with their sums.
  *
  * @param {readonly ShardRead[]} reads

@@ -4,7 +4,7 @@
 
 import { chooseRow, parse } from "./exemplars.js";
 import { makeFilter } from "./filters.js";
-import { planOf } from "./reads.js";
+import { isWithin, planOf } from "./reads.js";
 import { merge, take } from "./rows.js";
 import { ORDER } from "./shards.js";
 
@@ -106,14 +106,4 @@ function standingRows(rows, limit) {
     chosen.push(start + chooseRow(own, parse(name, name.length)));
   }
   return Int32Array.from(chosen);
-}
-
-/**
- * Whether a box lies within another that does not cross the antimeridian.
- *
- * @param {readonly number[]} box
- * @param {readonly number[]} whole
- */
-function isWithin([west, south, east, north], whole) {
-  return west >= whole[0] && south >= whole[1] && east <= whole[2] && north <= whole[3];
 }
