@@ -63,6 +63,8 @@ def kernels(browser: Any) -> list[Row]:
         shutil.copytree(HERE.parent / "web" / "viewer", folder / "viewer")
         shutil.copytree(serve.demo_root(), folder / "archive")
         (folder / "ort").mkdir()
+        (folder / "kernels").mkdir()
+        shutil.copy(HERE.parent / "web" / "kernels" / "speed.mjs", folder / "kernels")
         for path in runtime.glob("ort*wasm*"):
             if "map" not in path.suffixes and not path.is_dir():
                 shutil.copy(path, folder / "ort")

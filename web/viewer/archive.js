@@ -15,7 +15,7 @@ import * as manifest from "./manifest.js";
 import { simHashFromJson } from "./quantize.js";
 import { Reader } from "./reader.js";
 import { choose, planOf, readPlan, wholeWithin } from "./reads.js";
-import { filterOf, sharedPlan, vectorsOf } from "./resolve.js";
+import { exemplarsOf, filterOf, sharedPlan } from "./resolve.js";
 import { take } from "./rows.js";
 import { best, checkOptions, makeQuery, shortlist } from "./search.js";
 import { Store, VerifiedObject } from "./store.js";
@@ -50,6 +50,7 @@ import { Models } from "./weights.js";
  *
  * @typedef {object} Found
  * @property {Hits} hits best first
+ * @property {Table} exemplars the rows that stand for like, then for unlike
  * @property {import("./search.js").Heat | null} heat null without bits
  * @property {number} candidates rows that were compared
  * @property {number} requests
@@ -220,7 +221,9 @@ export class Archive {
     const began = performance.now();
     const { requests, bytesRead } = this.store;
     const { places, positives, filter, space, plan, columns } = await this.#prepare(wanted);
-    const vectors = await vectorsOf(this, places, space.space_id, plan, { signal: watch.signal });
+    const { signal } = watch;
+    const exemplars = await exemplarsOf(this, places, space.space_id, plan, { signal });
+    const vectors = places.map((_, i) => exemplars.embedding.slice(i * space.dim, (i + 1) * space.dim));
     const query = makeQuery({
       ...wanted,
       positives: vectors.slice(0, positives),
@@ -231,7 +234,6 @@ export class Archive {
     const rows = await this.reader.rows(plan, filter, first, { ...watch, ahead });
     const list = shortlist(rows, query, this.#simHash(space));
     const passed = take(rows, list.index);
-    const { signal } = watch;
     const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
     const found = take(full, chosen);
@@ -239,6 +241,7 @@ export class Archive {
     const own = hamming && chosen.map((row) => hamming[row]);
     return {
       hits: { ...found, score, hamming: own, bounds: bounds(found.geohash) },
+      exemplars,
       heat,
       candidates,
       requests: this.store.requests - requests,

@@ -1,5 +1,6 @@
 // The form: shows a session, and tells of what the visitor changes in it.
 
+import { drawPicture } from "./cards.js";
 import { byId } from "./elements.js";
 import { COUNTS, isPlace, MOST_EXEMPLARS } from "./session.js";
 import { day, extent } from "./words.js";
@@ -72,6 +73,14 @@ export function makeForm(heard) {
         field.max = day(span[1]);
       }
     },
+    /** Show what an exemplar looks like, of like and then of unlike.
+     * @param {number} index @param {import("./client.js").Picture} picture */
+    paint(index, picture) {
+      const canvas = document.querySelectorAll("#exemplars canvas")[index];
+      if (!(canvas instanceof HTMLCanvasElement)) return;
+      drawPicture(canvas, picture);
+      canvas.hidden = false;
+    },
     /** @param {boolean} on */
     drawing(on) {
       draw.setAttribute("aria-pressed", String(on));
@@ -91,13 +100,22 @@ export function withExemplar(session, side, text) {
 
 /** @param {Session} session @param {Heard} heard */
 function showExemplars(session, heard) {
+  const list = byId("exemplars", HTMLUListElement);
+  const said = JSON.stringify([session.like, session.unlike]);
+  // The same ones keep their pictures.
+  if (list.dataset.said === said) return;
+  list.dataset.said = said;
   const chips = /** @type {const} */ (["like", "unlike"]).flatMap((side) =>
     session[side].map((text) => {
       const remove = () => heard.change({ [side]: session[side].filter((one) => one !== text) });
-      return chip("li", side, text, remove);
+      const made = chip("li", side, text, remove);
+      const canvas = document.createElement("canvas");
+      canvas.hidden = true;
+      made.prepend(canvas);
+      return made;
     }),
   );
-  byId("exemplars", HTMLUListElement).replaceChildren(...chips);
+  list.replaceChildren(...chips);
 }
 
 /** @param {Session} session @param {Heard} heard */

@@ -11,17 +11,17 @@ import { feature } from "./vendor/topojson.js";
 const TILE = 256;
 // From this zoom on, finer coasts are fetched; beyond the last one there is no more to show.
 const FINER_FROM = 4;
-const LAST = 9;
+const LAST = 14;
 
 /** @type {Palette} */
 const LIGHT = Object.freeze({
   sea: "#d3e1e6", land: "#f6f2e9", coast: "#a9bcc2", tile: "#0d5c63", footprint: "#0d5c63",
-  hit: "#d9480f", pick: "#b5179e", less: "#3a0ca3", box: "#7a4b00",
+  hit: "#101b20", pick: "#0b5fff", less: "#b42318", box: "#7a4b00",
 });
 /** @type {Palette} */
 const DARK = Object.freeze({
   sea: "#0d1a20", land: "#1c2a2f", coast: "#3d5258", tile: "#5fc9c0", footprint: "#5fc9c0",
-  hit: "#ffa94d", pick: "#f06fd8", less: "#9d8cff", box: "#ffd166",
+  hit: "#ffffff", pick: "#7fb0ff", less: "#ff8f8f", box: "#ffd166",
 });
 
 /** The colours of the map for a light or a dark screen. @param {boolean} dark */

@@ -19,7 +19,7 @@ import { day, number, score } from "./words.js";
  *
  * @typedef {object} Card
  * @property {HTMLLIElement} element
- * @property {(pixels: Uint8ClampedArray, width: number, height: number) => void} paint
+ * @property {(picture: import("./client.js").Picture) => void} paint
  * @property {(message: string) => void} fail   no picture, and why
  * @property {(on: boolean) => void} mark
  */
@@ -45,11 +45,8 @@ export function makeCard(tile, rank, asked) {
 
   return Object.freeze({
     element,
-    paint(pixels, width, height) {
-      canvas.width = width;
-      canvas.height = height;
-      const image = new ImageData(new Uint8ClampedArray(pixels), width, height);
-      canvas.getContext("2d")?.putImageData(image, 0, 0);
+    paint(picture) {
+      drawPicture(canvas, picture);
       canvas.className = "decoded";
     },
     fail(message) {
@@ -61,6 +58,14 @@ export function makeCard(tile, rank, asked) {
       element.classList.toggle("marked", on);
     },
   });
+}
+
+/** Put a decoded tile on a canvas, pixel by pixel. @param {HTMLCanvasElement} canvas
+ * @param {import("./client.js").Picture} picture */
+export function drawPicture(canvas, { pixels, width, height }) {
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
 }
 
 /** @param {Tile} tile */

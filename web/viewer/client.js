@@ -44,6 +44,7 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
 /**
  * @typedef {object} Ranking
  * @property {Tile[]} hits best first
+ * @property {Tile[]} exemplars of like, then of unlike
  * @property {number} candidates rows that were compared
  * @property {number} requests
  * @property {number} bytesRead

@@ -55,8 +55,8 @@ const results = makeResults({
 let session = parseSession(location.hash).session;
 /** @type {Summary | null} */
 let summary = null;
-/** @type {Tile[]} */
-let tiles = [];
+/** @type {{exemplars: Tile[], tiles: Tile[]}} */
+let shown = { exemplars: [], tiles: [] };
 /** @type {Set<string>} Cells drawn, by which a click tells whether a tile is there. */
 let drawn = new Set();
 let turn = 0;
@@ -182,8 +182,9 @@ async function run({ agreed = false } = {}) {
 }
 
 function rest() {
-  settle([], "");
+  settle({ hits: [], exemplars: [] }, "");
   results.clear();
+  void heat();
   status.say("ready", "Click a tile on the map to find the places most like it, or draw a rectangle to look at what is there.");
 }
 
@@ -209,7 +210,7 @@ async function search(mine, agreed) {
   }
   const found = await archive.call("search", query, { onProgress: (step) => mine === turn && status.progress(step.done, step.total) });
   if (mine !== turn) return;
-  settle(found.hits, session.dates ? counted(found.hits.length, "tile") : counted(found.hits.length, "place"));
+  settle(found, session.dates ? counted(found.hits.length, "tile") : counted(found.hits.length, "place"));
   results.note(
     `${counted(found.candidates, "candidate")} compared in ${found.seconds.toFixed(2)} s, ` +
       `${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`,
@@ -224,28 +225,35 @@ async function list(mine) {
   status.say("searching", "Reading the tiles in the rectangle.");
   const found = await archive.call("tiles", { bbox: session.bbox, datetime: dates(), limit: MOST_LISTED });
   if (mine !== turn) return;
-  settle(found.tiles, counted(found.tiles.length, "place"));
+  settle({ hits: found.tiles, exemplars: [] }, counted(found.tiles.length, "place"));
   const more = found.more ? ` The first ${number(MOST_LISTED)} are shown.` : "";
   if (found.tiles.length) status.say("ready", `Choose what to look for: “+ like” on a tile.${more}`);
   else status.say("empty", "No tile in this rectangle on these dates.");
-  await paint(mine);
+  await Promise.all([paint(mine), heat()]);
 }
 
-/** @param {Tile[]} found @param {string} title */
-function settle(found, title) {
-  tiles = found;
-  results.show(found, title);
-  map.showHits(found.map((tile) => tile.bounds));
-  void heat();
+/** @param {{hits: Tile[], exemplars: Tile[]}} found @param {string} title */
+function settle({ hits, exemplars }, title) {
+  shown = { exemplars, tiles: hits };
+  results.show(hits, title);
+  map.showHits(hits.map((tile) => tile.bounds));
 }
 
-/** Decode the listed tiles and show them as they come. @param {number} mine */
+/** Decode the exemplars and the listed tiles, and show them as they come. @param {number} mine */
 async function paint(mine) {
-  const rows = tiles.map(({ geohash, datetime, source }) => ({ geohash, datetime, source }));
+  const { exemplars, tiles } = shown;
+  const rows = [...exemplars, ...tiles].map(({ geohash, datetime, source }) => ({ geohash, datetime, source }));
   if (!rows.length) return;
   try {
     await archive.call("pictures", { rows, show: session.show }, {
-      onProgress: (step) => mine === turn && step.pictures && results.paint(step.pictures),
+      onProgress: ({ pictures = [] }) => {
+        if (mine !== turn) return;
+        for (const picture of pictures) {
+          const at = picture.index - exemplars.length;
+          if (at < 0) form.paint(picture.index, picture);
+          else results.paint(at, picture);
+        }
+      },
     });
   } catch (error) {
     if (mine === turn) results.fail(`Not decoded: ${error instanceof Error ? error.message : error}`);
@@ -255,7 +263,7 @@ async function paint(mine) {
 /** The scores of all candidates in view, as a picture under the hits. */
 async function heat() {
   const mine = turn;
-  if (!session.heat || !session.like.length || !tiles.length) return map.showHeat(null);
+  if (!session.heat || !session.like.length || !shown.tiles.length) return map.showHeat(null);
   const box = map.bounds();
   const { width, height } = map.size();
   const scale = Math.min(1, HEAT_PIXELS / Math.max(width, height));

@@ -7,7 +7,7 @@ import { chooseRow, nearestCell } from "./exemplars.js";
 import { makeFilter } from "./filters.js";
 import { center } from "./grid.js";
 import { planOf } from "./reads.js";
-import { take } from "./rows.js";
+import { concat, take } from "./rows.js";
 
 /** @typedef {import("./archive.js").Archive} Archive */
 /** @typedef {import("./exemplars.js").Place} Place */
@@ -16,10 +16,11 @@ import { take } from "./rows.js";
 /** @typedef {import("./reader.js").Watch} Watch */
 /** @typedef {import("./rows.js").Table} Table */
 
-const CHOOSES = Object.freeze(["valid_fraction", "embedding"]);
+const COLUMNS = Object.freeze(["embedding", "model_id", "valid_fraction"]);
+const ALL = Object.freeze(["geohash", "datetime", "source", ...COLUMNS, "shard", "at"]);
 
 /**
- * Vectors of places in a space. also: the reads of the search that follows, so that shards which
+ * The rows that stand for places in a space, in their order. also: the reads of the search that follows, so that shards which
  * both need are fetched the same way. Throws BadInput.
  *
  * @param {Archive} archive
@@ -27,20 +28,19 @@ const CHOOSES = Object.freeze(["valid_fraction", "embedding"]);
  * @param {string} spaceId
  * @param {ReadPlan} also
  * @param {Watch} [watch]
- * @returns {Promise<Int8Array[]>}
+ * @returns {Promise<Table>}
  */
-export async function vectorsOf(archive, places, spaceId, also, watch) {
+export async function exemplarsOf(archive, places, spaceId, also, watch) {
   const wanted = filterOf(places);
   const plan = sharedPlan(await archive.plan(wanted, spaceId), also);
-  const rows = await archive.reader.rows(plan, wanted, CHOOSES, watch);
-  const vectors = [];
+  const rows = await archive.reader.rows(plan, wanted, COLUMNS, watch);
+  const found = [];
   for (const place of places) {
     const own = ofPlace(rows, place.geohash);
     if (!own.n) throw await noSuchPlace(archive, place, spaceId);
-    const row = chooseRow(own, place);
-    vectors.push(take(own, Int32Array.of(row)).embedding);
+    found.push(take(own, Int32Array.of(chooseRow(own, place))));
   }
-  return vectors;
+  return concat(found, ALL);
 }
 
 /**

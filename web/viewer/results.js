@@ -6,7 +6,7 @@ import { makeCard } from "./cards.js";
 /**
  * @typedef {import("./cards.js").Tile} Tile
  * @typedef {import("./cards.js").Asked} Asked
- * @typedef {{index: number, width: number, height: number, pixels: Uint8ClampedArray}} Picture
+ * @typedef {import("./client.js").Picture} Picture
  */
 
 /** The list, empty at first. @param {Asked} asked */
@@ -36,9 +36,9 @@ export function makeResults(asked) {
     note(text) {
       spent.textContent = text;
     },
-    /** @param {readonly Picture[]} pictures */
-    paint(pictures) {
-      for (const { index, pixels, width, height } of pictures) cards[index]?.paint(pixels, width, height);
+    /** @param {number} rank @param {Picture} picture */
+    paint(rank, picture) {
+      cards[rank]?.paint(picture);
     },
     /** @param {string} message */
     fail(message) {

@@ -10,7 +10,7 @@ import { bounds } from "./grid.js";
 import { makeShades, paint } from "./heat.js";
 import { loadKernels } from "./kernels.js";
 import { Painter } from "./painter.js";
-import { take } from "./rows.js";
+import { concat, take } from "./rows.js";
 
 /** @typedef {import("./archive.js").Archive} Archive */
 /** @typedef {import("./client.js").RowKey} RowKey */
@@ -24,6 +24,9 @@ import { take } from "./rows.js";
  * @typedef {{fetch?: typeof globalThis.fetch, kernels?: import("./kernels.js").Source}} Sources
  *   where bytes come from, other than the network
  */
+
+// What pictures are made of.
+const LISTED = Object.freeze("geohash datetime source embedding model_id shard at".split(" "));
 
 /**
  * Answer the calls that come over a line.
@@ -136,10 +139,11 @@ class Desk {
   async search(wanted, tell) {
     const signal = this.#startListing();
     const found = await this.archive.search(wanted, { signal, onProgress: tell });
-    const { hits, heat, ...spent } = found;
-    this.#list(hits);
+    const { hits, exemplars, heat, ...spent } = found;
+    this.#list(concat([exemplars, hits], LISTED));
     this.#shades = heat && makeShades(heat);
-    return { ...spent, hits: tilesOf(hits, hits), heat: heat !== null };
+    const listed = { hits: tilesOf(hits, hits), exemplars: tilesOf(exemplars) };
+    return { ...spent, ...listed, heat: heat !== null };
   }
 
   /** @param {{bbox: number[], width: number, height: number}} args */
