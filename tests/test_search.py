@@ -1,6 +1,8 @@
 """Ranking against a brute-force oracle that follows the written definition row by row."""
 
+import math
 import time
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -35,11 +37,14 @@ def combine(distance, row, query, mean):
         parts = [distance(row, exemplar) for exemplar in exemplars]
         if query.op == "min":
             return min(parts)
-        return sum(parts) / len(parts) if mean else sum(parts)
+        return sum(parts) / len(parts) if mean else Fraction(sum(parts), len(parts))
 
     number = reduce(query.positives)
     if len(query.negatives):
         number -= reduce(query.negatives)
+    if not mean and query.op == "mean":
+        # The least multiple of the difference of means that is whole for any distances.
+        number *= math.lcm(len(query.positives), len(query.negatives) or len(query.positives))
     return 0 - number if query.invert else number
 
 

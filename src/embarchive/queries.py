@@ -168,13 +168,16 @@ def _value(query: Query) -> str:
 
 
 def _combine(near: list[str], far: list[str], query: Query, mean: bool) -> str:
-    def reduce(parts: list[str]) -> str:
+    def reduce(parts: list[str], weight: int) -> str:
         if query.op == "min":
             return f"least({', '.join(parts)})"
         total = f"({' + '.join(parts)})"
-        return f"({total}::DOUBLE / {len(parts)})" if mean else total
+        return f"({total}::DOUBLE / {len(parts)})" if mean else f"{total} * {weight}"
 
-    total = f"({reduce(near)} - {reduce(far)})" if far else reduce(near)
+    positive, negative = query.weights
+    total = reduce(near, positive)
+    if far:
+        total = f"({total} - {reduce(far, negative)})"
     return f"(0 - {total})" if query.invert else total
 
 

@@ -5,7 +5,8 @@ float64 operation, and every tie is broken by (geohash, datetime, source), null 
 
 1. Candidates: the rows given, without the exemplars' own cells.
 2. Shortlist: the max(200, 20 k) places (or rows, `per_place=0`) of least Hamming number.
-   op "mean": sum over positives - sum over negatives; "min": least - least.
+   op "mean": n' sum over positives - p' sum over negatives, with p' : n' their counts in lowest
+   terms (so that it orders as step 3 does, in integers); "min": least - least.
 3. Value: with d2 the squared L2 distance of int8 vectors, op "mean": sum / p - sum / n;
    "min": least - least. `invert` turns 2 and 3 around (0 - number).
 4. Score = value * scale^2, ascending: a squared distance in embedding units.
@@ -13,6 +14,7 @@ float64 operation, and every tie is broken by (geohash, datetime, source), null 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -54,6 +56,14 @@ class Query:
                 f"search: expected vectors of one length, found {self.positives.shape[1]} in "
                 f"like and {self.negatives.shape[1]} in unlike"
             )
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """What sums of integers over positives and over negatives are multiplied with, to
+        compare as their means do."""
+        p, n = len(self.positives), len(self.negatives)
+        common = math.gcd(p, n)
+        return (n // common, p // common) if n else (1, 0)
 
     @property
     def shortlist(self) -> int:
@@ -121,17 +131,19 @@ def _values(vectors: NDArray[np.int8], query: Query) -> NDArray[np.float64]:
 
 def _combine(near: list[Any], far: list[Any], query: Query, mean: bool) -> Any:
     """Numbers to positives against numbers to negatives. `mean` divides the sums, each an
-    exact integer, by their count; the order of these operations is part of the definition."""
+    exact integer, by their count; else they are weighed by `Query.weights`. The order of these
+    operations is part of the definition."""
 
-    def reduce(parts: list[Any]) -> Any:
+    def reduce(parts: list[Any], weight: int) -> Any:
         if query.op == "min":
             return np.minimum.reduce(parts)
         total = np.add.reduce(parts)
-        return total.astype(np.float64) / len(parts) if mean else total
+        return total.astype(np.float64) / len(parts) if mean else total * weight
 
-    total = reduce(near)
+    positive, negative = query.weights
+    total = reduce(near, positive)
     if far:
-        total = total - reduce(far)
+        total = total - reduce(far, negative)
     return 0 - total if query.invert else total
 
 

@@ -6,7 +6,8 @@
  *
  * 1. Candidates: the rows given, without the exemplars' own cells.
  * 2. Shortlist: the max(200, 20 k) places (or rows, perPlace 0) of least Hamming number.
- *    op "mean": sum over positives - sum over negatives; "min": least - least.
+ *    op "mean": n' sum over positives - p' sum over negatives, with p' : n' their counts in
+ *    lowest terms; "min": least - least.
  * 3. Value: with d2 the squared L2 distance of int8 vectors, op "mean": sum / p - sum / n;
  *    "min": least - least. `invert` turns 2 and 3 around (0 - number).
  * 4. Score = value * scale^2, ascending: a squared distance in embedding units.
@@ -288,7 +289,8 @@ function values(vectors, query) {
 
 /**
  * Numbers to positives against numbers to negatives. `mean` divides the sums, each an exact
- * integer, by their count; the order of these operations is part of the definition.
+ * integer, by their count; else each is multiplied by the other side's count in lowest terms.
+ * The order of these operations is part of the definition.
  *
  * @param {(one: Int8Array) => ArrayLike<number>} distances
  * @param {number} count
@@ -296,9 +298,17 @@ function values(vectors, query) {
  * @param {boolean} mean
  */
 function combine(distances, count, query, mean) {
-  const { op, invert, negatives } = query;
-  const near = reduce(query.positives.map(distances), count, op, mean);
-  const far = negatives.length ? reduce(negatives.map(distances), count, op, mean) : null;
+  const { op, invert, positives, negatives } = query;
+  const near = reduce(positives.map(distances), count, op);
+  const far = negatives.length ? reduce(negatives.map(distances), count, op) : null;
+  if (op === "mean" && mean) {
+    for (let i = 0; i < count; i++) near[i] /= positives.length;
+    if (far) for (let i = 0; i < count; i++) far[i] /= negatives.length;
+  } else if (op === "mean" && far) {
+    const common = greatestCommon(positives.length, negatives.length);
+    for (let i = 0; i < count; i++) near[i] *= negatives.length / common;
+    for (let i = 0; i < count; i++) far[i] *= positives.length / common;
+  }
   if (far) for (let i = 0; i < count; i++) near[i] -= far[i];
   if (invert) for (let i = 0; i < count; i++) near[i] = 0 - near[i];
   return near;
@@ -308,14 +318,17 @@ function combine(distances, count, query, mean) {
  * @param {ArrayLike<number>[]} parts
  * @param {number} count
  * @param {"mean" | "min"} op
- * @param {boolean} mean
  */
-function reduce(parts, count, op, mean) {
+function reduce(parts, count, op) {
   const total = new Float64Array(parts[0]);
   for (const part of parts.slice(1)) {
     if (op === "min") for (let i = 0; i < count; i++) total[i] = Math.min(total[i], part[i]);
     else for (let i = 0; i < count; i++) total[i] += part[i];
   }
-  if (mean && op === "mean") for (let i = 0; i < count; i++) total[i] /= parts.length;
   return total;
+}
+
+/** @param {number} a @param {number} b @returns {number} */
+function greatestCommon(a, b) {
+  return b ? greatestCommon(b, a % b) : a;
 }
