@@ -14,6 +14,7 @@ const FULL = {
   dates: true,
   show: "ndvi",
   heat: false,
+  imagery: true,
   view: [14.2, 48.1, 11.25],
 };
 

@@ -60,6 +60,7 @@ export function makeForm(heard) {
       input.dates.checked = session.dates;
       input.invert.checked = session.invert;
       byId("heat", HTMLInputElement).checked = session.heat;
+      byId("imagery", HTMLInputElement).checked = session.imagery;
       for (const choice of document.querySelectorAll('input[name="show"]')) {
         if (choice instanceof HTMLInputElement) choice.checked = choice.value === session.show;
       }

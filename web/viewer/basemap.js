@@ -1,6 +1,7 @@
 // Land and sea, vendored: a map without any other host. Coasts are drawn as picture tiles on a
 // canvas, because MapLibre's triangles go wrong on land that a tile's edge cuts many times.
 
+import { northing } from "./mercator.js";
 import { feature } from "./vendor/topojson.js";
 
 /**
@@ -102,9 +103,8 @@ function ring(coordinates) {
   const points = new Float64Array(coordinates.length * 2);
   const box = [1, 1, 0, 0];
   coordinates.forEach(([lon, lat], i) => {
-    const angle = (Math.max(-85.05, Math.min(85.05, lat)) * Math.PI) / 180;
     const x = lon / 360 + 0.5;
-    const y = 0.5 - Math.asinh(Math.tan(angle)) / (2 * Math.PI);
+    const y = northing(lat);
     points.set([x, y], i * 2);
     box[0] = Math.min(box[0], x);
     box[1] = Math.min(box[1], y);

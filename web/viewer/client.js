@@ -71,6 +71,9 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  *   result: {pixels: Uint8ClampedArray<ArrayBuffer>}]} heat
  * @property {[args: {rows: readonly RowKey[], show: "colour" | "ndvi"},
  *   result: {decoded: number}]} pictures the pictures come in steps
+ * @property {[args: {bbox: readonly number[], datetime?: string | null, limit: number,
+ *   width: number, height: number, show: "colour" | "ndvi"},
+ *   result: {pixels: Uint8ClampedArray<ArrayBuffer> | null, tiles: number, more: boolean}]} mosaic
  * @property {[args: {}, result: {requests: number, bytes: number}]} stats
  */
 

@@ -8,6 +8,7 @@
 
 import { BadInput } from "./errors.js";
 import { cellBounds } from "./grid.js";
+import { mercator, pixelsBetween, TURNS } from "./mercator.js";
 
 /**
  * Cells to paint, worst first. box: west north east south of each in Web Mercator, 0..1 from the
@@ -59,11 +60,15 @@ export function paint({ box, shade }, view, width, height) {
   const across = width / (east > west ? east - west : east + 1 - west);
   const down = height / (south - north);
   for (let at = 0, cell = 0; cell < shade.length; at += 4, cell++) {
-    const [top, bottom] = span((box[at + 1] - north) * down, (box[at + 3] - north) * down, height);
+    const [top, bottom] = pixelsBetween(
+      (box[at + 1] - north) * down,
+      (box[at + 3] - north) * down,
+      height,
+    );
     if (top >= bottom) continue;
-    for (let turn = -1; turn <= 1; turn++) {
+    for (const turn of TURNS) {
       const from = (box[at] + turn - west) * across;
-      const [left, right] = span(from, (box[at + 2] + turn - west) * across, width);
+      const [left, right] = pixelsBetween(from, (box[at + 2] + turn - west) * across, width);
       if (left >= right) continue;
       for (let y = top; y < bottom; y++) {
         pixels.fill(COLOURS[shade[cell]], y * width + left, y * width + right);
@@ -71,34 +76,6 @@ export function paint({ box, shade }, view, width, height) {
     }
   }
   return new Uint8ClampedArray(pixels.buffer);
-}
-
-/**
- * West, north, east, south in Web Mercator, 0..1 from the north-west.
- *
- * @param {readonly number[]} box west south east north, degrees
- */
-function mercator([west, south, east, north]) {
-  return [(west + 180) / 360, northing(north), (east + 180) / 360, northing(south)];
-}
-
-/** @param {number} lat */
-function northing(lat) {
-  const sine = Math.sin((Math.min(Math.max(lat, -85.051129), 85.051129) * Math.PI) / 180);
-  return 0.5 - Math.log((1 + sine) / (1 - sine)) / (4 * Math.PI);
-}
-
-/**
- * The pixels between two edges, at least one where they are in the picture at all.
- *
- * @param {number} from
- * @param {number} to
- * @param {number} size
- */
-function span(from, to, size) {
-  if (to <= 0 || from >= size) return [0, 0];
-  const first = Math.max(0, Math.floor(from));
-  return [first, Math.min(size, Math.max(Math.floor(to), first + 1))];
 }
 
 /** @param {number} better share of cells that are better, 0..1 */

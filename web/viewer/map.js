@@ -65,9 +65,9 @@ export function createMap(element, heard) {
     showRegion: (box) => put(map, "region", box ? [polygon(box)] : []),
     /** Mark one hit. @param {number | null} rank */
     markHit: (rank) => map.setFilter("hit-marked", ["==", ["get", "rank"], rank ?? -1]),
-    /** A picture over a box, under the hits; null takes it away.
+    /** A picture over a box, under the hits; null takes it away. @param {"imagery" | "heat"} name
      * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
-    showHeat: (canvas, box) => showHeat(map, canvas, box),
+    showPicture: (name, canvas, box) => showPicture(map, name, canvas, box),
     /** Bring a box into view, beside the panel. @param {Box} box @param {boolean} [gently] */
     fit: (box, gently = true) => fit(map, box, gently),
     /** @param {readonly [number, number, number]} view longitude, latitude, zoom */
@@ -97,10 +97,12 @@ function addLayers(map, colours) {
   line("tiles", "tiles", { "line-color": colours.tile, "line-opacity": 0.35, "line-width": 0.7 });
   line("region", "region", { "line-color": colours.box, "line-width": 2, "line-dasharray": [3, 2] });
   fill("hits", "hits", { "fill-color": colours.hit, "fill-opacity": 0.12 });
-  line("hit-edge", "hits", { "line-color": colours.hit, "line-width": 1.6 });
+  line("hit-around", "hits", { "line-color": colours.land, "line-width": 4 });
+  line("hit-edge", "hits", { "line-color": colours.hit, "line-width": 1.8 });
   line("hit-marked", "hits", { "line-color": colours.hit, "line-width": 4 });
   map.setFilter("hit-marked", ["==", ["get", "rank"], -1]);
   const which = ["case", ["get", "like"], colours.pick, colours.less];
+  line("exemplar-around", "exemplars", { "line-color": colours.land, "line-width": 6 });
   line("exemplars", "exemplars", { "line-color": which, "line-width": 3.5 });
 }
 
@@ -115,18 +117,20 @@ function collection(features) {
   return { type: "FeatureCollection", features };
 }
 
-/** @param {maplibre.Map} map @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
-function showHeat(map, canvas, box) {
-  if (map.getLayer("heat")) map.removeLayer("heat");
-  if (map.getSource("heat")) map.removeSource("heat");
+/** @param {maplibre.Map} map @param {"imagery" | "heat"} name
+ * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
+function showPicture(map, name, canvas, box) {
+  if (map.getLayer(name)) map.removeLayer(name);
+  if (map.getSource(name)) map.removeSource(name);
   if (!canvas || !box) return;
   const [west, south, east, north] = unwrapped(box);
   const corners = [[west, north], [east, north], [east, south], [west, south]];
-  map.addSource("heat", {
+  map.addSource(name, {
     type: "canvas", canvas, animate: false, coordinates: /** @type {any} */ (corners),
   });
-  const paint = { "raster-opacity": 0.75, "raster-fade-duration": 0 };
-  map.addLayer({ id: "heat", type: "raster", source: "heat", paint }, "footprint-edge");
+  const paint = { "raster-opacity": name === "heat" ? 0.7 : 1, "raster-fade-duration": 0 };
+  const above = name === "heat" ? "footprint-edge" : "footprint";
+  map.addLayer({ id: name, type: "raster", source: name, paint }, above);
 }
 
 /** @param {maplibre.Map} map @param {Box} box @param {boolean} gently */

@@ -23,7 +23,10 @@ const ARCHIVE_WORKER = new URL("./worker.js", import.meta.url).href;
 const MUCH = 48 * 1024 * 1024;
 const MOST_DRAWN = 4000;
 const MOST_LISTED = 24;
+const MOST_DECODED = 1500;
+// Longer sides of the pictures laid over the map.
 const HEAT_PIXELS = 512;
+const IMAGERY_PIXELS = 1600;
 
 allowOnly([MAP_WORKER, ARCHIVE_WORKER]);
 const status = makeStatus();
@@ -107,11 +110,16 @@ function listen() {
       const show = /** @type {HTMLInputElement} */ (event.target).value === "ndvi" ? "ndvi" : "colour";
       keep({ show });
       void paint(turn);
+      void imagery();
     });
   }
   byId("heat", HTMLInputElement).addEventListener("change", (event) => {
     keep({ heat: /** @type {HTMLInputElement} */ (event.target).checked });
     void heat();
+  });
+  byId("imagery", HTMLInputElement).addEventListener("change", (event) => {
+    keep({ imagery: /** @type {HTMLInputElement} */ (event.target).checked });
+    void imagery();
   });
   addEventListener("hashchange", () => {
     if (location.hash.slice(1) === formatSession(session)) return;
@@ -256,24 +264,58 @@ async function paint(mine) {
       },
     });
   } catch (error) {
-    if (mine === turn) results.fail(`Not decoded: ${error instanceof Error ? error.message : error}`);
+    if (mine === turn) results.fail(`Not decoded: ${messageOf(error)}`);
   }
 }
 
 /** The scores of all candidates in view, as a picture under the hits. */
 async function heat() {
-  const mine = turn;
-  if (!session.heat || !session.like.length || !shown.tiles.length) return map.showHeat(null);
-  const box = map.bounds();
-  const { width, height } = map.size();
-  const scale = Math.min(1, HEAT_PIXELS / Math.max(width, height));
-  const size = { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
-  const found = await archive.call("heat", { bbox: box, ...size });
-  if (mine !== turn || !session.heat) return;
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, size);
-  canvas.getContext("2d")?.putImageData(new ImageData(found.pixels, size.width, size.height), 0, 0);
-  map.showHeat(canvas, box);
+  const wanted = session.heat && session.like.length > 0 && shown.tiles.length > 0;
+  await overlay("heat", HEAT_PIXELS, wanted, (view) => archive.call("heat", view));
+}
+
+/** The tiles in view as the archive remembers them, when they are few enough. */
+async function imagery() {
+  const note = byId("layer-note", HTMLSpanElement);
+  note.textContent = "";
+  try {
+    await overlay("imagery", IMAGERY_PIXELS, session.imagery, async (view) => {
+      const how = { datetime: dates(), limit: MOST_DECODED, show: session.show };
+      const found = await archive.call("mosaic", { ...view, ...how });
+      note.textContent = found.more ? "Zoom in to decode what is there" : "";
+      return found;
+    });
+  } catch (error) {
+    if (session.imagery) note.textContent = `Not decoded: ${messageOf(error)}`;
+  }
+}
+
+/** Views asked for, by layer: an answer to an older one is dropped. @type {Record<string, number>} */
+const asked = { heat: 0, imagery: 0 };
+
+/** A picture of the view over the map, or none. @param {"heat" | "imagery"} name
+ * @param {number} most pixels of the longer side @param {boolean} wanted
+ * @param {(view: {bbox: [number, number, number, number], width: number, height: number}) =>
+ *   Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null}>} ask */
+async function overlay(name, most, wanted, ask) {
+  const mine = ++asked[name];
+  if (!wanted) return map.showPicture(name, null);
+  const bbox = map.bounds();
+  const size = map.size();
+  const scale = Math.min(devicePixelRatio, most / Math.max(size.width, size.height));
+  const width = Math.max(1, Math.round(size.width * scale));
+  const height = Math.max(1, Math.round(size.height * scale));
+  const { pixels } = await ask({ bbox, width, height });
+  if (mine !== asked[name]) return;
+  if (!pixels) return map.showPicture(name, null);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+  map.showPicture(name, canvas, bbox);
+}
+
+/** @param {unknown} error */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The view came to rest: remember it, and draw the tiles in it when they are few. */
@@ -281,6 +323,7 @@ async function viewed() {
   if (!summary) return;
   keep({ view: map.view() });
   void heat();
+  void imagery();
   try {
     const found = await archive.call("cells", { bbox: map.bounds(), limit: MOST_DRAWN });
     drawn = new Set(found.more ? [] : found.geohash);

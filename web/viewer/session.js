@@ -13,6 +13,7 @@
  * @property {boolean} dates   every date of a place, not its best alone
  * @property {"colour" | "ndvi"} show
  * @property {boolean} heat
+ * @property {boolean} imagery   decoded tiles on the map
  * @property {readonly [number, number, number] | null} view   longitude, latitude, zoom
  */
 
@@ -34,6 +35,7 @@ export const EMPTY = Object.freeze({
   dates: false,
   show: "colour",
   heat: true,
+  imagery: false,
   view: null,
 });
 
@@ -55,6 +57,7 @@ const READ = {
   dates: flag,
   show: (text) => ["colour", "ndvi"].find((show) => show === text),
   heat: flag,
+  imagery: flag,
   view: (text) => numbers(text, [180, 90, 24]),
 };
 

@@ -9,6 +9,7 @@ import { makeFilter } from "./filters.js";
 import { bounds } from "./grid.js";
 import { makeShades, paint } from "./heat.js";
 import { loadKernels } from "./kernels.js";
+import { makeMosaic, paste } from "./mosaic.js";
 import { Painter } from "./painter.js";
 import { concat, take } from "./rows.js";
 
@@ -61,6 +62,7 @@ class Desk {
   #listed = null;
   #listing = new AbortController();
   #painting = new AbortController();
+  #mosaic = new AbortController();
 
   /** @param {Sources} sources */
   constructor(sources) {
@@ -91,6 +93,8 @@ class Desk {
         return this.heat(args);
       case "pictures":
         return this.pictures(args, tell);
+      case "mosaic":
+        return this.mosaic(args);
       case "stats":
         return { requests: this.archive.store.requests, bytes: this.archive.store.bytesRead };
       default:
@@ -172,6 +176,30 @@ class Desk {
     return { decoded: done };
   }
 
+  /**
+   * The tiles of a view decoded; no pixels where there are too many. A later call ends this one.
+   *
+   * @param {{bbox: number[], datetime?: string | null, limit: number, width: number,
+   *   height: number, show: "colour" | "ndvi"}} args
+   */
+  async mosaic({ bbox, datetime = null, limit, width, height, show }) {
+    this.#mosaic.abort();
+    this.#mosaic = new AbortController();
+    const { signal } = this.#mosaic;
+    const { rows, more } = await this.archive.places({ bbox, datetime, limit }, { signal });
+    if (more || !rows.n) return { pixels: null, tiles: rows.n, more };
+    const mosaic = makeMosaic(bbox, width, height);
+    const spread = take(rows, spreadOut(rows.n));
+    const cells = bounds(spread.geohash);
+    for await (const pictures of new Painter(this.archive).paint(spread, show, signal)) {
+      for (const tile of pictures) {
+        paste(mosaic, tile, cells.subarray(tile.index * 4, tile.index * 4 + 4));
+      }
+    }
+    signal.throwIfAborted();
+    return { pixels: new Uint8ClampedArray(mosaic.pixels.buffer), tiles: rows.n, more };
+  }
+
   #startListing() {
     this.#listing.abort();
     this.#painting.abort();
@@ -250,6 +278,21 @@ function tilesOf(rows, ranked) {
     modelId: rows.model_id ? rows.model_id[i] : null,
     bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
   }));
+}
+
+/**
+ * Positions 0..n in steps, so that the first few are of everywhere: the stretch of colours is
+ * theirs.
+ *
+ * @param {number} n
+ */
+function spreadOut(n) {
+  const step = Math.max(1, Math.floor(n / 24));
+  const order = [];
+  for (let first = 0; first < step; first++) {
+    for (let at = first; at < n; at += step) order.push(at);
+  }
+  return Int32Array.from(order);
 }
 
 /** @param {RowKey} key */
