@@ -175,7 +175,7 @@ test("a body is given up as soon as it is too long", async () => {
     store.get("x", { limit: 1000 }),
     /expected a body of 1000 bytes, found 10000 or more/,
   );
-  assert.equal(server.sent, 30_000);
+  assert.ok(server.sent <= 30_000, `${server.sent}`);
   assert.equal((await store.get("x", { limit: 5_000_000 })).length, 5_000_000);
 });
 
