@@ -56,6 +56,8 @@ class Desk {
   #kernels = null;
   /** @type {Archive | null} */
   #archive = null;
+  /** @type {Promise<unknown> | null} Others wait for an open that has not ended. */
+  #opening = null;
   /** @type {import("./heat.js").Shades | null} */
   #shades = null;
   /** @type {{rows: Table, painter: Painter} | null} What is listed. */
@@ -76,9 +78,9 @@ class Desk {
    * @returns {Promise<any>}
    */
   async answer(verb, args, tell) {
+    if (verb === "open") return (this.#opening = this.open(args));
+    await this.#opening;
     switch (verb) {
-      case "open":
-        return this.open(args);
       case "shards":
         return this.shards(args);
       case "cells":
