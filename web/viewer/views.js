@@ -1,5 +1,6 @@
 /**
  * What lies in a view: its cells, and the first places of it; no more is read than that takes.
+ * And what an archive covers, in boxes to draw.
  */
 
 import { chooseRow, parse } from "./exemplars.js";
@@ -10,9 +11,58 @@ import { ORDER } from "./shards.js";
 
 /** @typedef {import("./archive.js").Archive} Archive */
 /** @typedef {import("./filters.js").Filter} Filter */
+/** @typedef {import("./grid.js").Box} Box */
 /** @typedef {import("./reader.js").Watch} Watch */
 /** @typedef {import("./reads.js").ShardRead} ShardRead */
 /** @typedef {import("./rows.js").Table} Table */
+
+// The manifest parts of so few are read to tell which half of the world their shards lie in.
+const FEW_PARTS = 4;
+
+/**
+ * What an archive covers: one box around all, west > east where that is the smaller one, and boxes
+ * of its parts. A part on both sides of the antimeridian says -180 to 180; its shards know better.
+ *
+ * @param {Archive} archive
+ * @returns {Promise<{bounds: Box, footprint: Box[]}>}
+ */
+export async function extentOf(archive) {
+  const { parts } = archive.generation;
+  const plain = { bounds: archive.bounds, footprint: parts.map((part) => part.bbox) };
+  const [west, south, east, north] = plain.bounds;
+  if (east - west <= 180 || parts.length > FEW_PARTS) return plain;
+  const boxes = (await archive.shards(makeFilter())).map((shard) => shard.bbox);
+  const [from, to] = arcOf(boxes);
+  if (from <= to) return plain;
+  const halves = [boxes.filter((box) => box[0] >= from), boxes.filter((box) => box[0] < from)];
+  return { bounds: [from, south, to, north], footprint: halves.map(around) };
+}
+
+/**
+ * West and east of the shortest arc that holds all boxes; west > east across the antimeridian.
+ *
+ * @param {readonly (readonly number[])[]} boxes none of which crosses it
+ * @returns {[west: number, east: number]}
+ */
+export function arcOf(boxes) {
+  const sorted = [...boxes].sort((a, b) => a[0] - b[0]);
+  let east = Math.max(...sorted.map((box) => box[2]));
+  let west = sorted[0][0];
+  let widest = west + 360 - east;
+  let reached = sorted[0][2];
+  for (const box of sorted) {
+    if (box[0] - reached > widest) [widest, west, east] = [box[0] - reached, box[0], reached];
+    reached = Math.max(reached, box[2]);
+  }
+  return [west, east];
+}
+
+/** The box around boxes. @param {readonly (readonly number[])[]} boxes @returns {Box} */
+function around(boxes) {
+  const side = (/** @type {number} */ i) => boxes.map((box) => box[i]);
+  const [west, south] = [Math.min(...side(0)), Math.min(...side(1))];
+  return [west, south, Math.max(...side(2)), Math.max(...side(3))];
+}
 
 /**
  * Distinct cells that meet a box, from the geohash column alone; none where there are certainly

@@ -12,6 +12,7 @@ import { loadKernels } from "./kernels.js";
 import { makeMosaic, paste } from "./mosaic.js";
 import { Painter } from "./painter.js";
 import { concat, take } from "./rows.js";
+import { extentOf } from "./views.js";
 
 /** @typedef {import("./archive.js").Archive} Archive */
 /** @typedef {import("./client.js").RowKey} RowKey */
@@ -118,7 +119,7 @@ class Desk {
     loading.catch(() => (this.#kernels = null));
     this.#archive = await openArchive(root, options);
     await loading;
-    return summaryOf(this.#archive);
+    return { ...summaryOf(this.#archive), ...(await extentOf(this.#archive)) };
   }
 
   /** @param {{bbox?: number[] | null}} args */
@@ -236,7 +237,7 @@ class Desk {
   }
 }
 
-/** @param {Archive} archive @returns {Summary} */
+/** @param {Archive} archive @returns {Omit<Summary, "bounds" | "footprint">} */
 function summaryOf(archive) {
   const { settings: s, generation } = archive;
   return {
@@ -244,8 +245,6 @@ function summaryOf(archive) {
     attribution: generation.attribution || s.attribution,
     licence: s.licence,
     generation: generation.number,
-    bounds: archive.bounds,
-    footprint: generation.parts.map((part) => part.bbox),
     tiles: generation.tiles,
     places: generation.places,
     bands: s.bands,
