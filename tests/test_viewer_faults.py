@@ -12,7 +12,7 @@ import pytest
 from archives import make_archive, make_cells, make_settings
 from browser import until
 from faults import ROOT, serving
-from test_viewer import CARDS, again, rest, visit
+from test_viewer import CARDS, after, again, visit
 
 import embarchive
 from embarchive import digests, serve
@@ -84,9 +84,9 @@ def long(tmp_path_factory):
         ("flip", "damaged", "expected"),
         ("short", "damaged", "expected"),
         ("long", "damaged", "expected"),
-        ("status", "offline", "503"),
-        ("reset", "offline", "embeddings/"),
-        ("redirect", "offline", "embeddings/"),
+        ("status", "unreachable", "503"),
+        ("reset", "unreachable", "embeddings/"),
+        ("redirect", "unreachable", "embeddings/"),
     ],
 )
 def test_a_faulty_shard_is_named_and_nothing_is_shown(page, hurt, kind, state, words):
@@ -149,11 +149,11 @@ def test_damaged_weights_leave_the_search_and_say_why_no_picture(page, hurt):
 @pytest.mark.parametrize(
     ("kind", "state", "words"),
     [
-        ("full", "offline", "range"),
+        ("full", "unreachable", "range"),
         ("mislabelled", "damaged", "expected bytes"),
         ("flip", "damaged", "block"),
         ("shifted", "damaged", "expected"),
-        ("truncated", "offline", "embeddings/"),
+        ("truncated", "unreachable", "embeddings/"),
     ],
 )
 def test_faulty_ranges_are_never_used(page, long, kind, state, words):
@@ -175,17 +175,15 @@ def test_python_s_own_server_ignores_ranges_and_the_page_says_so(page, long):
         url = re.search(r"http://[\d.:]+", server.stdout.readline())[0]
         state = visit(page, url, NARROW)
         server.kill()
-    assert state == "offline" and "range" in said(page).lower()
+    assert state == "unreachable" and "range" in said(page).lower()
 
 
 def test_a_search_in_50k_tiles_takes_under_12_requests(page, wide):
     with serve.running(wide) as url:
         assert visit(page, url) == "ready"
         before = len(page.seen.requests)
-        again(page, f"like={make_cells(50_000)[100]}&k=24")
-        if page.evaluate("document.body.dataset.state") == "asking":
-            page.locator("#again").click()
-            rest(page)
+        if again(page, f"like={make_cells(50_000)[100]}&k=24") == "asking":
+            after(page, page.locator("#again").click)
         asked = [one for one in page.seen.requests[before:] if "/models/" not in one]
         assert 0 < len(asked) < 12
         archive = embarchive.open_archive(wide)

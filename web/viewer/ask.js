@@ -2,7 +2,7 @@
 
 import { drawPicture } from "./cards.js";
 import { byId } from "./elements.js";
-import { COUNTS, isPlace, MOST_EXEMPLARS } from "./session.js";
+import { COUNTS, isPlace } from "./session.js";
 import { day, extent } from "./words.js";
 
 /**
@@ -23,11 +23,12 @@ export function makeForm(heard) {
     to: byId("to", HTMLInputElement),
     k: byId("k", HTMLSelectElement),
     op: byId("op", HTMLSelectElement),
-    dates: byId("dates", HTMLInputElement),
+    everyDate: byId("every-date", HTMLInputElement),
     invert: byId("invert", HTMLInputElement),
   });
   input.k.replaceChildren(...COUNTS.map((count) => new Option(String(count), String(count))));
-  byId("ask", HTMLFormElement).addEventListener("submit", (event) => {
+  const asking = byId("ask", HTMLFormElement);
+  asking.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = input.place.value.trim().replace(/\s*,\s*/, ",");
     if (!text) return;
@@ -42,7 +43,7 @@ export function makeForm(heard) {
   input.to.addEventListener("change", () => heard.change({ to: input.to.value }));
   input.k.addEventListener("change", () => heard.change({ k: Number(input.k.value) }));
   input.op.addEventListener("change", () => heard.change({ op: input.op.value === "min" ? "min" : "mean" }));
-  input.dates.addEventListener("change", () => heard.change({ dates: input.dates.checked }));
+  input.everyDate.addEventListener("change", () => heard.change({ everyDate: input.everyDate.checked }));
   input.invert.addEventListener("change", () => heard.change({ invert: input.invert.checked }));
   const draw = byId("draw", HTMLButtonElement);
   draw.addEventListener("click", heard.draw);
@@ -57,19 +58,17 @@ export function makeForm(heard) {
       input.to.value = session.to;
       input.k.value = String(session.k);
       input.op.value = session.op;
-      input.dates.checked = session.dates;
+      input.everyDate.checked = session.everyDate;
       input.invert.checked = session.invert;
-      byId("heat", HTMLInputElement).checked = session.heat;
-      byId("imagery", HTMLInputElement).checked = session.imagery;
-      for (const choice of document.querySelectorAll('input[name="show"]')) {
-        if (choice instanceof HTMLInputElement) choice.checked = choice.value === session.show;
-      }
+    },
+    /** From now on something can be asked. */
+    open() {
+      asking.inert = false;
     },
     /** The days that the archive has. @param {[number, number] | null} span */
     limit(span) {
+      if (!span) return;
       for (const field of [input.from, input.to]) {
-        field.disabled = !span;
-        if (!span) continue;
         field.min = day(span[0]);
         field.max = day(span[1]);
       }
@@ -88,15 +87,6 @@ export function makeForm(heard) {
       draw.textContent = on ? "Drag on the map" : "Draw a rectangle";
     },
   });
-}
-
-/** A session with one more exemplar on a side, and on no other; null when there are too many.
- * @param {Session} session @param {"like" | "unlike"} side @param {string} text */
-export function withExemplar(session, side, text) {
-  const other = side === "like" ? "unlike" : "like";
-  const kept = session[side].filter((one) => one !== text);
-  if (kept.length >= MOST_EXEMPLARS) return null;
-  return { [side]: [...kept, text], [other]: session[other].filter((one) => one !== text) };
 }
 
 /** @param {Session} session @param {Heard} heard */
@@ -135,7 +125,10 @@ function chip(tag, kind, text, remove) {
   away.type = "button";
   away.textContent = "×";
   away.setAttribute("aria-label", `Remove ${text}`);
-  away.addEventListener("click", remove);
+  away.addEventListener("click", () => {
+    remove();
+    byId("place", HTMLInputElement).focus();
+  });
   made.append(label, away);
   return made;
 }

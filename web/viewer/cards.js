@@ -40,17 +40,22 @@ export function makeCard(tile, rank, asked) {
   const note = text("p", "note", "");
   note.hidden = true;
   element.append(show, facts(tile), note, choices(tile, asked));
-  element.addEventListener("pointerenter", () => asked.point(rank));
-  element.addEventListener("pointerleave", () => asked.point(null));
+  for (const event of ["pointerenter", "focusin"]) {
+    element.addEventListener(event, () => asked.point(rank));
+  }
+  for (const event of ["pointerleave", "focusout"]) {
+    element.addEventListener(event, () => asked.point(null));
+  }
 
   return Object.freeze({
     element,
     paint(picture) {
       drawPicture(canvas, picture);
       canvas.className = "decoded";
+      note.hidden = true;
     },
     fail(message) {
-      canvas.className = "failed";
+      if (canvas.className === "waiting") canvas.className = "failed";
       note.textContent = message;
       note.hidden = false;
     },

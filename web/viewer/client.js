@@ -11,10 +11,9 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * footprint: what its manifest parts cover; ndvi: whether it has the bands.
  *
  * @typedef {Readonly<{title: string, attribution: string, licence: string, generation: number,
- *   bounds: Box, footprint: readonly Box[], tiles: number, places: number,
- *   bands: readonly string[], units: string, gsd: number, chip: [height: number, width: number],
- *   precision: number, dim: number, bits: number, datetimes: [number, number] | null,
- *   spaceId: string, ndvi: boolean}>} Summary
+ *   bounds: Box, footprint: readonly Box[], tiles: number, bands: readonly string[],
+ *   gsd: number, precision: number, bits: number, datetimes: [number, number] | null,
+ *   ndvi: boolean}>} Summary
  */
 
 /**
@@ -27,8 +26,7 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * A row as it is listed. valid: share of pixels that are data; score: squared distance in
  * embedding units, null when not ranked.
  *
- * @typedef {RowKey & {valid: number, score: number | null, hamming: number | null,
- *   modelId: string | null, bounds: Box}} Tile
+ * @typedef {RowKey & {valid: number, score: number | null, bounds: Box}} Tile
  */
 
 /**
@@ -50,7 +48,6 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * @property {number} bytesRead
  * @property {number} seconds
  * @property {string} spaceId
- * @property {boolean} heat whether there are numbers to paint
  */
 
 /**
@@ -59,8 +56,6 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  *
  * @typedef {object} Verbs
  * @property {[args: {}, result: Summary]} open
- * @property {[args: {bbox?: readonly number[] | null},
- *   result: {bbox: Box, rows: number}[]]} shards
  * @property {[args: {bbox?: readonly number[] | null, limit: number},
  *   result: {geohash: string[], more: boolean}]} cells
  * @property {[args: {bbox?: readonly number[] | null, datetime?: string | null, limit: number},
@@ -74,7 +69,7 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * @property {[args: {bbox: readonly number[], datetime?: string | null, limit: number,
  *   width: number, height: number, show: "colour" | "ndvi"},
  *   result: {pixels: Uint8ClampedArray<ArrayBuffer> | null, tiles: number, more: boolean}]} mosaic
- * @property {[args: {}, result: {requests: number, bytes: number}]} stats
+ * @property {[args: {what: "listing" | "mosaic"}, result: {}]} stop what is under way
  */
 
 /**
@@ -87,6 +82,8 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * @property {() => void} [terminate]
  * @property {() => void} [close]
  */
+
+/** @typedef {ReturnType<typeof connect>} Archive an archive as the page has it */
 
 /**
  * The archive at a URL, through a worker that runs `worker.js`.

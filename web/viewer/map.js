@@ -15,6 +15,9 @@ import { coasts, palette, style } from "./basemap.js";
 const SOURCES = /** @type {const} */ (["footprint", "tiles", "region", "hits", "exemplars"]);
 const WORKER = new URL("./vendor/maplibre-gl-worker.js", import.meta.url).href;
 
+// A rectangle smaller than this was a click.
+const LEAST_PIXELS = 4;
+
 /** The address of MapLibre's worker, which a Trusted Types policy has to let through. */
 export const MAP_WORKER = WORKER;
 
@@ -164,6 +167,11 @@ function rectangleTool(map, onRectangle) {
     map.dragPan.enable();
     element.classList.remove("drawing");
   };
+  /** @param {number[]} found */
+  const isWide = ([west, south, east, north]) => {
+    const [a, b] = [map.project([west, south]), map.project([east < west ? east + 360 : east, north])];
+    return Math.abs(b.x - a.x) >= LEAST_PIXELS && Math.abs(b.y - a.y) >= LEAST_PIXELS;
+  };
   element.addEventListener("pointerdown", (event) => {
     if (!active || event.button !== 0) return;
     from = at(event);
@@ -175,8 +183,18 @@ function rectangleTool(map, onRectangle) {
   element.addEventListener("pointerup", (event) => {
     if (!active || !from) return;
     const found = box(event);
-    stop();
-    onRectangle(found);
+    from = null;
+    put(map, "region", []);
+    if (!isWide(found)) return;
+    // The click that ends the drag is not one on a place.
+    setTimeout(() => {
+      stop();
+      onRectangle(found);
+    });
+  });
+  element.addEventListener("pointercancel", () => {
+    from = null;
+    put(map, "region", []);
   });
   return Object.freeze({
     start: () => {

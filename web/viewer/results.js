@@ -21,16 +21,25 @@ export function makeResults(asked) {
   return Object.freeze({
     /** @param {readonly Tile[]} tiles @param {string} title */
     show(tiles, title) {
+      const held = list.contains(document.activeElement);
       cards = tiles.map((tile, rank) => makeCard(tile, rank, asked));
       list.replaceChildren(...cards.map((card) => card.element));
       count.textContent = title;
       spent.textContent = "";
       section.hidden = false;
+      section.ariaBusy = "false";
+      // Whoever came here by a card goes on from the top of the new ones.
+      if (held) count.focus();
     },
     clear() {
       cards = [];
       list.replaceChildren();
       section.hidden = true;
+      section.ariaBusy = "false";
+    },
+    /** Others are on their way. */
+    wait() {
+      section.ariaBusy = "true";
     },
     /** What the search read. @param {string} text */
     note(text) {

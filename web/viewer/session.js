@@ -10,7 +10,7 @@
  * @property {number} k
  * @property {"mean" | "min"} op
  * @property {boolean} invert
- * @property {boolean} dates   every date of a place, not its best alone
+ * @property {boolean} everyDate   every date of a place, not its best alone
  * @property {"colour" | "ndvi"} show
  * @property {boolean} heat
  * @property {boolean} imagery   decoded tiles on the map
@@ -20,7 +20,7 @@
 export const COUNTS = Object.freeze([12, 24, 50, 100, 200]);
 export const MOST_EXEMPLARS = 16;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
-const PLACE = /^(?:[0-9b-hjkmnp-z]{1,12}(?:@\d{4}-\d{2}-\d{2})?|-?\d{1,3}(?:\.\d{1,9})?,-?\d{1,2}(?:\.\d{1,9})?)$/;
+const GEOHASH = /^[0-9b-hjkmnp-z]{1,12}$/;
 
 /** @type {Session} */
 export const EMPTY = Object.freeze({
@@ -32,7 +32,7 @@ export const EMPTY = Object.freeze({
   k: 24,
   op: "mean",
   invert: false,
-  dates: false,
+  everyDate: false,
   show: "colour",
   heat: true,
   imagery: false,
@@ -41,7 +41,18 @@ export const EMPTY = Object.freeze({
 
 /** Whether a text can be an exemplar. @param {string} text */
 export function isPlace(text) {
-  return PLACE.test(text);
+  if (text.includes(",")) return numbers(text, [180, 90]) !== undefined;
+  const [name, day, ...more] = text.split("@");
+  return GEOHASH.test(name) && (day === undefined || date(day) !== undefined) && !more.length;
+}
+
+/** A session with one more exemplar on a side, and on no other; null when there are too many.
+ * @param {Session} session @param {"like" | "unlike"} side @param {string} text */
+export function withExemplar(session, side, text) {
+  const other = side === "like" ? "unlike" : "like";
+  const kept = session[side].filter((one) => one !== text);
+  if (kept.length >= MOST_EXEMPLARS) return null;
+  return { [side]: [...kept, text], [other]: session[other].filter((one) => one !== text) };
 }
 
 /** @type {Record<string, (text: string) => any>} A reader for each key; undefined refuses. */
@@ -54,7 +65,7 @@ const READ = {
   k: (text) => COUNTS.find((count) => String(count) === text),
   op: (text) => ["mean", "min"].find((op) => op === text),
   invert: flag,
-  dates: flag,
+  everyDate: flag,
   show: (text) => ["colour", "ndvi"].find((show) => show === text),
   heat: flag,
   imagery: flag,
@@ -108,7 +119,9 @@ function numbers(text, limits) {
 
 /** @param {string} text */
 function date(text) {
-  return DAY.test(text) && !Number.isNaN(Date.parse(text)) ? text : undefined;
+  const time = DAY.test(text) ? Date.parse(text) : NaN;
+  // 30 February is a day of March to some engines.
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(text) ? text : undefined;
 }
 
 /** @param {string} text */

@@ -1,8 +1,9 @@
-// What state the page is in, said in words: loading, ready, searching, empty, damaged, offline.
+// What state the page is in, said in words.
 
 import { byId } from "./elements.js";
 
-/** @typedef {"loading" | "ready" | "searching" | "empty" | "asking" | "damaged" | "offline" | "error"} State */
+/** @typedef {"loading" | "ready" | "searching" | "empty" | "asking" | "damaged" | "unreachable" |
+ *   "offline" | "error"} State */
 
 const KINDS = Object.freeze({
   Damaged: "damaged",
@@ -10,13 +11,14 @@ const KINDS = Object.freeze({
   NotAnArchive: "damaged",
   Missing: "damaged",
   GenerationExpired: "damaged",
-  StoreUnreachable: "offline",
+  StoreUnreachable: "unreachable",
 });
 
 /** The line under the form. */
 export function makeStatus() {
   const message = byId("message", HTMLParagraphElement);
   const again = byId("again", HTMLButtonElement);
+  const warning = byId("warning", HTMLParagraphElement);
   const progress = byId("progress", HTMLProgressElement);
   /** @type {(() => void) | null} */
   let act = null;
@@ -37,12 +39,15 @@ export function makeStatus() {
     fail(error, retry) {
       const { name, message: text } = error instanceof Error ? error : new Error(String(error));
       const state = /** @type {State} */ (/** @type {Record<string, string>} */ (KINDS)[name] ?? "error");
-      const offline = state === "offline" && !navigator.onLine;
-      const expired = name === "GenerationExpired";
-      say(state, offline ? `You are offline. ${text}` : text, {
-        label: expired ? "Open the archive again" : "Try again",
-        act: expired ? () => location.reload() : retry,
-      });
+      const reload = { label: "Open the archive again", act: () => location.reload() };
+      if (name === "GenerationExpired" || name === "EmbarchiveError") say(state, text, reload);
+      else if (name === "BadInput") say(state, text);
+      else if (state !== "unreachable" || navigator.onLine) say(state, text, { label: "Try again", act: retry });
+      else say("offline", `You are offline. ${text}`, { label: "Try again", act: retry });
+    },
+    /** Something beside the state, until it is taken back with "". @param {string} text */
+    warn(text) {
+      warning.textContent = text;
     },
     /** @param {number} done @param {number} total */
     progress(done, total) {

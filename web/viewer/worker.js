@@ -5,7 +5,6 @@
 import { openArchive } from "./archive.js";
 import { ndviBands } from "./decode.js";
 import { BadInput, toPlain } from "./errors.js";
-import { makeFilter } from "./filters.js";
 import { bounds } from "./grid.js";
 import { makeShades, paint } from "./heat.js";
 import { loadKernels } from "./kernels.js";
@@ -82,8 +81,6 @@ class Desk {
     if (verb === "open") return (this.#opening = this.open(args));
     await this.#opening;
     switch (verb) {
-      case "shards":
-        return this.shards(args);
       case "cells":
         return this.archive.cells(args);
       case "tiles":
@@ -98,8 +95,8 @@ class Desk {
         return this.pictures(args, tell);
       case "mosaic":
         return this.mosaic(args);
-      case "stats":
-        return { requests: this.archive.store.requests, bytes: this.archive.store.bytesRead };
+      case "stop":
+        return this.stop(args);
       default:
         throw new BadInput(`worker: expected a verb it knows, found ${String(verb)}`);
     }
@@ -120,12 +117,6 @@ class Desk {
     this.#archive = await openArchive(root, options);
     await loading;
     return { ...summaryOf(this.#archive), ...(await extentOf(this.#archive)) };
-  }
-
-  /** @param {{bbox?: number[] | null}} args */
-  async shards({ bbox = null }) {
-    const found = await this.archive.plan(makeFilter({ bbox }));
-    return found.reads.map(({ shard }) => ({ bbox: shard.bbox, rows: shard.rows }));
   }
 
   /**
@@ -150,7 +141,7 @@ class Desk {
     this.#list(concat([exemplars, hits], LISTED));
     this.#shades = heat && makeShades(heat);
     const listed = { hits: tilesOf(hits, hits), exemplars: tilesOf(exemplars) };
-    return { ...spent, ...listed, heat: heat !== null };
+    return { ...spent, ...listed };
   }
 
   /** @param {{bbox: number[], width: number, height: number}} args */
@@ -203,6 +194,13 @@ class Desk {
     return { pixels: new Uint8ClampedArray(mosaic.pixels.buffer), tiles: rows.n, more };
   }
 
+  /** @param {{what: "listing" | "mosaic"}} args */
+  stop({ what }) {
+    if (what === "mosaic") this.#mosaic.abort();
+    else this.#startListing();
+    return {};
+  }
+
   #startListing() {
     this.#listing.abort();
     this.#painting.abort();
@@ -246,16 +244,11 @@ function summaryOf(archive) {
     licence: s.licence,
     generation: generation.number,
     tiles: generation.tiles,
-    places: generation.places,
     bands: s.bands,
-    units: s.units,
     gsd: s.gsd,
-    chip: [s.height, s.width],
     precision: s.precision,
-    dim: s.dim,
     bits: s.bits,
     datetimes: archive.datetimes,
-    spaceId: archive.space().space_id,
     ndvi: ndviBands(s.bands) !== null,
   };
 }
@@ -264,7 +257,7 @@ function summaryOf(archive) {
  * Rows one by one.
  *
  * @param {Table} rows
- * @param {{score: Float64Array, hamming: Int32Array | null}} [ranked]
+ * @param {{score: Float64Array}} [ranked]
  * @returns {Tile[]}
  */
 function tilesOf(rows, ranked) {
@@ -275,9 +268,7 @@ function tilesOf(rows, ranked) {
     source: rows.source[i],
     valid: rows.valid_fraction[i],
     score: ranked ? ranked.score[i] : null,
-    hamming: ranked?.hamming ? ranked.hamming[i] : null,
-    modelId: rows.model_id ? rows.model_id[i] : null,
-    bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
+        bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
   }));
 }
 

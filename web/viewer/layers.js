@@ -1,0 +1,126 @@
+// What lies on the map besides the search: decoded imagery, heat, the outlines of tiles; and the
+// box of controls for it.
+
+import { byId } from "./elements.js";
+import { cellBounds } from "./grid.js";
+import { makeTurns } from "./turns.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./client.js").Archive} Archive
+ * @typedef {ReturnType<typeof import("./map.js").createMap>} ArchiveMap
+ * @typedef {{bbox: [number, number, number, number], width: number, height: number}} View
+ */
+
+const MOST_OUTLINED = 4000;
+const MOST_DECODED = 1500;
+// Longer sides of the pictures laid over the map.
+const HEAT_PIXELS = 512;
+const IMAGERY_PIXELS = 1600;
+
+/** The layers of a map. @param {Archive} archive @param {ArchiveMap} map
+ * @param {(patch: Partial<Session>) => void} change */
+export function makeLayers(archive, map, change) {
+  const controls = Object.freeze({
+    imagery: byId("imagery", HTMLInputElement),
+    heat: byId("heat", HTMLInputElement),
+    colour: byId("colour", HTMLInputElement),
+    ndvi: byId("ndvi", HTMLInputElement),
+  });
+  const { imagery, heat, colour, ndvi } = controls;
+  const note = byId("layer-note", HTMLSpanElement);
+  const turns = { imagery: makeTurns(), heat: makeTurns(), outlines: makeTurns() };
+  /** @type {Set<string> | null} Cells in view that have tiles; null when not known. */
+  let cells = null;
+  imagery.addEventListener("change", () => change({ imagery: imagery.checked }));
+  heat.addEventListener("change", () => change({ heat: heat.checked }));
+  for (const choice of [colour, ndvi]) {
+    choice.addEventListener("change", () => change({ show: ndvi.checked ? "ndvi" : "colour" }));
+  }
+
+  /** Lay a picture of the view over the map. @param {"imagery" | "heat"} name @param {number} most
+   * @param {(view: View) => Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null}>} ask */
+  async function lay(name, most, ask) {
+    const isLatest = turns[name]();
+    try {
+      const view = viewOf(map, most);
+      const { pixels } = await ask(view);
+      if (isLatest()) map.showPicture(name, pixels && canvasOf(pixels, view), view.bbox);
+    } catch (error) {
+      if (isLatest()) note.textContent = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** @param {"imagery" | "heat"} name */
+  function clear(name) {
+    turns[name]();
+    map.showPicture(name, null);
+  }
+
+  return Object.freeze({
+    /** What this archive can show. @param {import("./client.js").Summary} summary */
+    limit(summary) {
+      ndvi.disabled = !summary.ndvi;
+      heat.disabled = !summary.bits;
+    },
+    /** @param {Session} session */
+    show(session) {
+      imagery.checked = session.imagery;
+      heat.checked = session.heat;
+      (session.show === "ndvi" ? ndvi : colour).checked = true;
+    },
+    /** The tiles in view as the archive remembers them, when they are few enough.
+     * @param {Session} session @param {string | null} datetime */
+    async imagery({ imagery: wanted, show }, datetime) {
+      note.textContent = "";
+      if (!wanted) {
+        clear("imagery");
+        await archive.call("stop", { what: "mosaic" });
+        return;
+      }
+      await lay("imagery", IMAGERY_PIXELS, async (view) => {
+        const found = await archive.call("mosaic", { ...view, datetime, limit: MOST_DECODED, show });
+        if (found.more) note.textContent = "Zoom in to decode what is there.";
+        return found;
+      });
+    },
+    /** The scores of all candidates in view; ranked: whether there are any.
+     * @param {Session} session @param {boolean} ranked */
+    async heat({ heat: wanted }, ranked) {
+      if (wanted && ranked) await lay("heat", HEAT_PIXELS, (view) => archive.call("heat", view));
+      else clear("heat");
+    },
+    /** The outlines of the tiles in view, when they are few enough. */
+    async outlines() {
+      const isLatest = turns.outlines();
+      try {
+        const bbox = map.bounds();
+        const { geohash, more } = await archive.call("cells", { bbox, limit: MOST_OUTLINED });
+        if (!isLatest()) return;
+        cells = more ? null : new Set(geohash);
+        map.showTiles(more ? [] : geohash.map(cellBounds));
+      } catch (error) {
+        if (!isLatest()) return;
+        cells = null;
+        note.textContent = error instanceof Error ? error.message : String(error);
+      }
+    },
+    /** Whether a cell in view has a tile; null when that is not known. @param {string} geohash */
+    has: (geohash) => cells && cells.has(geohash),
+  });
+}
+
+/** @param {ArchiveMap} map @param {number} most pixels of the longer side @returns {View} */
+function viewOf(map, most) {
+  const size = map.size();
+  const scale = Math.min(devicePixelRatio, most / Math.max(size.width, size.height));
+  const pixels = (/** @type {number} */ length) => Math.max(1, Math.round(length * scale));
+  return { bbox: map.bounds(), width: pixels(size.width), height: pixels(size.height) };
+}
+
+/** @param {Uint8ClampedArray<ArrayBuffer>} pixels @param {View} view */
+function canvasOf(pixels, { width, height }) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+  return canvas;
+}
