@@ -1,6 +1,6 @@
 /* The steps of the decoder (manifests/FORMAT.md, "Weights"), float32 in WebAssembly SIMD.
 
-   model.js holds the memory and calls these in order; nothing here allocates or keeps anything.
+   packing.js holds the memory and network.js calls these in order; nothing here allocates or keeps anything.
 
    Memory. Channels come last and are padded with zeros to eights, so a vector of four never
    straddles two pixels.

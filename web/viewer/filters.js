@@ -80,7 +80,7 @@ export function span(wanted) {
  * @param {ArrayLike<number>} bbox
  * @returns {Box}
  */
-export function checkBbox(bbox) {
+function checkBbox(bbox) {
   const sides = Array.from(bbox);
   if (sides.length !== 4 || !sides.every((side) => Number.isFinite(side))) {
     throw new BadInput(`bbox: expected west south east north in degrees, found ${sides}`);
@@ -126,7 +126,7 @@ export function rowMask(rows, wanted) {
  * @param {Filter} wanted
  * @returns {(name: string) => boolean}
  */
-export function cellTest(wanted) {
+function cellTest(wanted) {
   const names = new Set(wanted.geohash);
   const lengths = [...new Set(wanted.geohash.map((name) => name.length))];
   let last = "";

@@ -10,7 +10,7 @@ import { BadInput } from "./errors.js";
 /** @typedef {[west: number, south: number, east: number, north: number]} Box degrees */
 
 export const ALPHABET = "0123456789bcdefghjkmnpqrstuvwxyz";
-export const LONGEST = 12;
+const LONGEST = 12;
 // WGS84 semi-major axis (metres) and squared eccentricity; mean radius for distances.
 const AXIS = 6_378_137;
 const E2 = 6.694379990141316e-3;
@@ -48,7 +48,7 @@ export function isGeohash(text) {
  * @param {number} precision
  * @returns {[across: number, up: number]}
  */
-export function halvings(precision) {
+function halvings(precision) {
   if (!Number.isInteger(precision) || precision < 1 || precision > LONGEST) {
     throw new BadInput(`precision: expected 1 to 12, found ${precision}`);
   }

@@ -8,8 +8,7 @@
 import { BLOCK } from "./digests.js";
 import { Damaged, GenerationExpired, Missing } from "./errors.js";
 import { objectPath } from "./manifest.js";
-import { WHOLE_BYTES } from "./reads.js";
-import { VerifiedObject } from "./store.js";
+import { VerifiedObject, WHOLE_BYTES } from "./store.js";
 
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
 /** @typedef {import("./store.js").Range} Range */

@@ -1,7 +1,7 @@
 /**
  * The two WebAssembly programs, loaded once; from then on everything is synchronous.
  *
- * A program owns one memory and no allocator: `quantize` and `model` say what lies where.
+ * A program owns one memory and no allocator: `quantize` and `packing` say what lies where.
  */
 
 import { BadInput, EmbarchiveError, StoreUnreachable } from "./errors.js";
@@ -12,7 +12,7 @@ const PAGE = 65_536;
 /** @typedef {(name: string) => Promise<BufferSource> | BufferSource} Source */
 
 /** A program and its memory. */
-export class Kernel {
+class Kernel {
   #memory;
 
   /** @param {WebAssembly.Exports} exports */

@@ -62,7 +62,7 @@ import {
 
 export const POINTER = "embarchive.json";
 export const MAX_POINTER = 1024;
-export const MAX_GENERATION = 4 << 20;
+const MAX_GENERATION = 4 << 20;
 
 /** @type {Readonly<Record<string, [folder: string, ending: string]>>} */
 const PLACES = {

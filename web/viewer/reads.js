@@ -8,6 +8,7 @@
 
 import { boxMatches, isDated, isEverything, span } from "./filters.js";
 import { groupLimits } from "./shards.js";
+import { WHOLE_BYTES } from "./store.js";
 
 /** @typedef {import("./filters.js").Filter} Filter */
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
@@ -34,9 +35,6 @@ import { groupLimits } from "./shards.js";
  *   rows: number}>} ReadPlan
  */
 
-// One request costs about as much as these bytes on a good line: a shard up to this size is
-// fetched whole, and ranges of one that are no farther apart are fetched as one.
-export const WHOLE_BYTES = 256 * 1024;
 // Beyond this number of requests for one query, the smaller shards are fetched whole, as long
 // as they stay under these bytes together.
 const FEW_REQUESTS = 6;

@@ -128,7 +128,7 @@ export function best(geohash, vectors, query, scale) {
  *
  * @param {Query} query
  */
-export function shortlistLength(query) {
+function shortlistLength(query) {
   return Math.max(200, 20 * query.k);
 }
 

@@ -35,7 +35,7 @@ import { brief } from "./strictjson.js";
  */
 
 export const VERSION = 1;
-export const MAX_ROWS = 32_768;
+const MAX_ROWS = 32_768;
 /** What rows are sorted by, null dates last. */
 export const ORDER = Object.freeze(["geohash", "datetime", "source"]);
 const MAX_FOOTER = 4 << 20;

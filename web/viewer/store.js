@@ -14,7 +14,8 @@ export { Store };
  * @typedef {import("./httpstore.js").Bytes} Bytes
  */
 
-// One request costs about as much as these bytes on a good line.
+// One request costs about as much as these bytes on a good line: an object up to this size is
+// fetched whole, and ranges of one that are no farther apart are fetched as one.
 export const WHOLE_BYTES = 256 << 10;
 const GAP = 256 << 10;
 

@@ -1,5 +1,7 @@
 // Numbers, dates and sizes as a reader sees them.
 
+import { metresPerDegree } from "./grid.js";
+
 const count = new Intl.NumberFormat("en");
 
 /** "6,125". @param {number} value */
@@ -48,8 +50,9 @@ export function score(value) {
 
 /** "1.9 × 1.2 km" of a box in degrees. @param {readonly number[]} box west south east north */
 export function extent([west, south, east, north]) {
-  const high = (north - south) * 111.32;
-  const wide = ((((east - west) % 360) + 360) % 360) * 111.32 * Math.cos((((north + south) / 2) * Math.PI) / 180);
+  const [eastward, northward] = metresPerDegree((north + south) / 2);
+  const high = ((north - south) * northward) / 1000;
+  const wide = (((((east - west) % 360) + 360) % 360) * eastward) / 1000;
   const size = (/** @type {number} */ km) => (km < 9.95 ? km.toFixed(1) : number(Math.round(km)));
   return `${size(wide)} × ${size(high)} km`;
 }
