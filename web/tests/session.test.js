@@ -11,7 +11,7 @@ const FULL = {
   k: 100,
   op: "min",
   invert: true,
-  dates: true,
+  everyDate: true,
   show: "ndvi",
   heat: false,
   imagery: true,
