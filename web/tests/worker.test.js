@@ -35,3 +35,19 @@ test("what is asked of an archive that did not open fails as the opening did", a
   await assert.rejects(opening, NotAnArchive);
   await assert.rejects(cells, NotAnArchive);
 });
+
+test("a whole view is decoded after what else is asked meanwhile", async (context) => {
+  const archive = lineTo(context, folderFetch(DEMO).fetch);
+  const { bounds } = await archive.call("open", {});
+  const view = { bbox: bounds, limit: 1500, width: 64, height: 64 };
+  /** @type {string[]} */
+  const order = [];
+  const note = (/** @type {string} */ what) => () => void order.push(what);
+  const mosaic = archive.call("mosaic", { ...view, show: "colour" }).then(note("mosaic"));
+  const { geohash } = await archive.call("cells", { bbox: null, limit: 1000 });
+  const found = await archive.call("search", { like: [geohash[0]], k: 400 });
+  const rows = found.hits.map(({ geohash, datetime, source }) => ({ geohash, datetime, source }));
+  await archive.call("pictures", { rows, show: "ndvi" }).then(note("pictures"));
+  await mosaic;
+  assert.deepEqual(order, ["pictures", "mosaic"]);
+});

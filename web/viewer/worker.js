@@ -58,6 +58,8 @@ class Desk {
   #archive = null;
   /** @type {Promise<unknown> | null} Others wait for an open that has not ended. */
   #opening = null;
+  /** @type {Set<Promise<unknown>>} Answers under way; decoding a whole view gives way to them. */
+  #urgent = new Set();
   /** @type {import("./heat.js").Shades | null} */
   #shades = null;
   /** @type {{rows: Table, painter: Painter} | null} What is listed. */
@@ -80,6 +82,23 @@ class Desk {
   async answer(verb, args, tell) {
     if (verb === "open") return (this.#opening = this.open(args));
     await this.#opening;
+    if (verb === "mosaic") return this.mosaic(args);
+    const answer = this.#answerOf(verb, args, tell);
+    this.#urgent.add(answer);
+    try {
+      return await answer;
+    } finally {
+      this.#urgent.delete(answer);
+    }
+  }
+
+  /**
+   * @param {string} verb
+   * @param {any} args
+   * @param {Tell} tell
+   * @returns {Promise<any>}
+   */
+  async #answerOf(verb, args, tell) {
     switch (verb) {
       case "cells":
         return this.archive.cells(args);
@@ -93,8 +112,6 @@ class Desk {
         return this.heat(args);
       case "pictures":
         return this.pictures(args, tell);
-      case "mosaic":
-        return this.mosaic(args);
       case "stop":
         return this.stop(args);
       default:
@@ -189,6 +206,7 @@ class Desk {
       for (const tile of pictures) {
         paste(mosaic, tile, cells.subarray(tile.index * 4, tile.index * 4 + 4));
       }
+      while (this.#urgent.size) await Promise.allSettled(this.#urgent);
     }
     signal.throwIfAborted();
     return { pixels: new Uint8ClampedArray(mosaic.pixels.buffer), tiles: rows.n, more };
