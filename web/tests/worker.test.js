@@ -45,7 +45,7 @@ test("a whole view is decoded after what else is asked meanwhile", async (contex
   const note = (/** @type {string} */ what) => () => void order.push(what);
   const mosaic = archive.call("mosaic", { ...view, show: "colour" }).then(note("mosaic"));
   const { geohash } = await archive.call("cells", { bbox: null, limit: 1000 });
-  const found = await archive.call("search", { like: [geohash[0]], k: 400 });
+  const found = await archive.call("search", { like: [geohash[0]], k: 639 });
   const rows = found.hits.map(({ geohash, datetime, source }) => ({ geohash, datetime, source }));
   await archive.call("pictures", { rows, show: "ndvi" }).then(note("pictures"));
   await mosaic;
