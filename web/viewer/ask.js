@@ -30,7 +30,7 @@ export function makeForm(heard) {
   const asking = byId("ask", HTMLFormElement);
   asking.addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = input.place.value.trim().replace(/\s*,\s*/, ",");
+    const text = input.place.value.trim().toLowerCase().replace(/\s*,\s*/, ",");
     if (!text) return;
     if (!isPlace(text)) {
       heard.refuse(`A place: expected a geohash or longitude,latitude, found ${text}`);

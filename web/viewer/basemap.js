@@ -92,26 +92,38 @@ async function rings(name) {
     const topology = await answer.json();
     const found = feature(topology, topology.objects.land);
     const shapes = found.features.flatMap((/** @type {any} */ one) => one.geometry.coordinates);
-    return shapes.flat().map(ring);
+    return shapes.flat().map(ring).flatMap(copies);
   } catch {
     return [];
   }
 }
 
-/** @param {number[][]} coordinates @returns {Ring} */
-function ring(coordinates) {
-  const points = new Float64Array(coordinates.length * 2);
-  const box = [1, 1, 0, 0];
-  coordinates.forEach(([lon, lat], i) => {
+/** An outline that goes on beyond the antimeridian instead of jumping across the map; one that
+ * has gone around the world, Antarctica's, is closed along the south.
+ * @param {readonly number[][]} coordinates @returns {Ring} */
+export function ring(coordinates) {
+  /** @type {[number, number][]} */
+  const found = [];
+  for (const [lon, lat] of coordinates) {
     const x = lon / 360 + 0.5;
-    const y = northing(lat);
-    points.set([x, y], i * 2);
-    box[0] = Math.min(box[0], x);
-    box[1] = Math.min(box[1], y);
-    box[2] = Math.max(box[2], x);
-    box[3] = Math.max(box[3], y);
-  });
-  return { points, box };
+    const turns = found.length ? Math.round(found[found.length - 1][0] - x) : 0;
+    found.push([x + turns, northing(lat)]);
+  }
+  const [first, last] = [found[0][0], found[found.length - 1][0]];
+  if (Math.abs(last - first) > 0.5) found.push([last, 1], [first, 1]);
+  const side = (/** @type {0 | 1} */ i) => found.map((point) => point[i]);
+  const [xs, ys] = [side(0), side(1)];
+  const box = [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
+  return { points: Float64Array.from(found.flat()), box };
+}
+
+/** An outline, and again a world away where it leaves the map. @param {Ring} one @returns {Ring[]} */
+function copies(one) {
+  const shifts = [0, ...(one.box[0] < 0 ? [1] : []), ...(one.box[2] > 1 ? [-1] : [])];
+  return shifts.map((shift) => ({
+    points: one.points.map((value, i) => (i % 2 ? value : value + shift)),
+    box: one.box.map((value, i) => (i % 2 ? value : value + shift)),
+  }));
 }
 
 /** @template T @param {() => Promise<T>} make */

@@ -36,10 +36,11 @@ export function makeCard(tile, rank, asked) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded from its embedding`);
   const show = button("picture", `Show ${tile.geohash} on the map`, () => asked.go(tile));
-  show.replaceChildren(canvas, text("span", "rank", tile.score === null ? "" : String(rank + 1)));
+  show.replaceChildren(canvas);
   const note = text("p", "note", "");
   note.hidden = true;
-  element.append(show, facts(tile), note, choices(tile, asked));
+  const place = text("span", "rank", tile.score === null ? "" : String(rank + 1));
+  element.append(place, show, facts(tile), note, choices(tile, asked));
   for (const event of ["pointerenter", "focusin"]) {
     element.addEventListener(event, () => asked.point(rank));
   }
@@ -85,7 +86,7 @@ function facts(tile) {
   };
   add("Place", tile.geohash);
   add("Date", day(tile.datetime));
-  if (tile.score !== null) add("Distance", score(tile.score), "squared distance of the embeddings");
+  if (tile.score !== null) add("Score", score(tile.score), "squared distance of the embeddings");
   if (tile.valid < 0.995) add("Clear", `${number(Math.floor(tile.valid * 100))} %`);
   add("Source", tile.source);
   return list;

@@ -30,6 +30,8 @@ export function makeLayers(archive, map, change) {
   const { imagery, heat, colour, ndvi } = controls;
   const note = byId("layer-note", HTMLSpanElement);
   const turns = { imagery: makeTurns(), heat: makeTurns(), outlines: makeTurns() };
+  /** What the imagery on the map is of, so that nothing is decoded twice. */
+  let drawn = "";
   /** @type {Set<string> | null} Cells in view that have tiles; null when not known. */
   let cells = null;
   imagery.addEventListener("change", () => change({ imagery: imagery.checked }));
@@ -47,7 +49,9 @@ export function makeLayers(archive, map, change) {
       const { pixels } = await ask(view);
       if (isLatest()) map.showPicture(name, pixels && canvasOf(pixels, view), view.bbox);
     } catch (error) {
-      if (isLatest()) note.textContent = error instanceof Error ? error.message : String(error);
+      if (!isLatest()) return;
+      note.textContent = error instanceof Error ? error.message : String(error);
+      drawn = "";
     }
   }
 
@@ -72,6 +76,9 @@ export function makeLayers(archive, map, change) {
     /** The tiles in view as the archive remembers them, when they are few enough.
      * @param {Session} session @param {string | null} datetime */
     async imagery({ imagery: wanted, show }, datetime) {
+      const of = wanted ? JSON.stringify([viewOf(map, IMAGERY_PIXELS), datetime, show]) : "";
+      if (of && of === drawn) return;
+      drawn = of;
       note.textContent = "";
       if (!wanted) {
         clear("imagery");

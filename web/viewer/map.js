@@ -97,6 +97,9 @@ function addLayers(map, colours) {
     map.addLayer({ id, type: "fill", source, paint: /** @type {any} */ (paint) });
   fill("footprint", "footprint", { "fill-color": colours.footprint, "fill-opacity": 0.08 });
   line("footprint-edge", "footprint", { "line-color": colours.footprint, "line-width": 1.5 });
+  // From afar an archive is smaller than a pixel.
+  const dot = { "circle-color": colours.footprint, "circle-radius": 4 };
+  map.addLayer({ id: "footprint-dot", type: "circle", source: "footprint", maxzoom: 5, paint: dot });
   line("tiles", "tiles", { "line-color": colours.tile, "line-opacity": 0.35, "line-width": 0.7 });
   line("region", "region", { "line-color": colours.box, "line-width": 2, "line-dasharray": [3, 2] });
   fill("hits", "hits", { "fill-color": colours.hit, "fill-opacity": 0.12 });
@@ -126,7 +129,9 @@ function showPicture(map, name, canvas, box) {
   if (map.getLayer(name)) map.removeLayer(name);
   if (map.getSource(name)) map.removeSource(name);
   if (!canvas || !box) return;
-  const [west, south, east, north] = unwrapped(box);
+  let [west, south, east, north] = unwrapped(box);
+  // MapLibre wants the middle of a picture on the map itself.
+  if (west + east >= 360) [west, east] = [west - 360, east - 360];
   const corners = [[west, north], [east, north], [east, south], [west, south]];
   map.addSource(name, {
     type: "canvas", canvas, animate: false, coordinates: /** @type {any} */ (corners),

@@ -114,7 +114,7 @@ function introduce(found) {
     counted(found.tiles, "tile"),
     days(found.datetimes),
     found.bands.join(" "),
-    `${found.gsd} m`,
+    `${Number(found.gsd.toPrecision(4))} m`,
   ].join(" · ");
   const credits = [found.attribution, found.licence, `generation ${found.generation}`];
   byId("credits", HTMLElement).textContent = credits.filter(Boolean).join(" · ");
@@ -232,7 +232,8 @@ async function search(isLatest, agreed) {
       `${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`,
   );
   if (found.hits.length) status.say("ready", "");
-  else status.say("empty", "Nothing to compare with: the rectangle or the dates leave no other tile.");
+  else if (bbox || datetime()) status.say("empty", "The rectangle and the dates leave no other tile.");
+  else status.say("empty", "The archive has no other tile to compare with.");
   await Promise.all([paint(), layers.heat(session, isRanked())]);
 }
 
