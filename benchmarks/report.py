@@ -39,7 +39,9 @@ def _commit() -> str:
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + (
-            "+" if _git("status", "--porcelain", "--", ":/src", ":/benchmarks/*.py") else ""
+            "+"
+            if _git("status", "--porcelain", "--", ":/src", ":/web", ":/benchmarks/*.py")
+            else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -48,9 +48,11 @@ export class Codes {
    * Differing bits between each code and the query.
    *
    * @param {Uint8Array} query
+   * @param {Uint16Array} [found] where to put them: a fresh array of a million costs more than
+   *   counting
    * @returns {Uint16Array}
    */
-  distances(query) {
+  distances(query, found = new Uint16Array(this.n)) {
     if (query.length !== this.width) {
       throw new BadInput(`codes: expected a query of ${this.width} bytes, found ${query.length}`);
     }
@@ -60,7 +62,8 @@ export class Codes {
     memory.bytes(at, out - at).fill(0);
     memory.bytes(at, this.width).set(query);
     memory.steps.distances(codes, this.n, this.width, at, out);
-    return memory.shorts(out, this.n).slice();
+    found.set(memory.shorts(out, this.n));
+    return found;
   }
 
   /** Give the memory back. */
