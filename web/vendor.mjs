@@ -1,4 +1,6 @@
-// Makes viewer/vendor/ from the packages in package.json; `node vendor.mjs --check` only compares.
+/**
+ * Makes viewer/vendor/ from the packages in package.json; `node vendor.mjs --check` only compares.
+ */
 import { build } from "esbuild";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";

@@ -151,7 +151,12 @@ test("errors arrive as what they are", async (context) => {
 
 test("a mosaic has pixels where tiles are, none when they are too many", async (context) => {
   const { archive, summary } = await demo(context);
-  const view = { bbox: summary.bounds, width: 60, height: 40, show: /** @type {const} */ ("colour") };
+  const view = {
+    bbox: summary.bounds,
+    width: 60,
+    height: 40,
+    show: /** @type {const} */ ("colour"),
+  };
   const whole = await archive.call("mosaic", { ...view, limit: 1000 });
   assert.deepEqual([whole.tiles, whole.more, whole.pixels?.length], [640, false, 60 * 40 * 4]);
   assert.ok(new Uint32Array(whole.pixels?.buffer ?? new ArrayBuffer(0)).every(Boolean));
@@ -161,7 +166,12 @@ test("a mosaic has pixels where tiles are, none when they are too many", async (
 
 test("what is stopped is rejected, and the next thing goes on", async (context) => {
   const { archive, summary } = await demo(context);
-  const view = { bbox: summary.bounds, width: 60, height: 40, show: /** @type {const} */ ("colour") };
+  const view = {
+    bbox: summary.bounds,
+    width: 60,
+    height: 40,
+    show: /** @type {const} */ ("colour"),
+  };
   const ended = assert.rejects(archive.call("mosaic", { ...view, limit: 1000 }), /abort/);
   await archive.call("stop", { what: "mosaic" });
   await ended;

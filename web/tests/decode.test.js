@@ -44,9 +44,10 @@ describe("rows", () => {
       2,
     );
     assert.deepEqual(asked, ["a", "b"]);
-    assert.deepEqual([...images], [
-      0.5, 0.5, 1, 1, -2, -2, 2, 2, 2.5, 2.5, 3, 3, -256, -256, 254, 254,
-    ]);
+    assert.deepEqual(
+      [...images],
+      [0.5, 0.5, 1, 1, -2, -2, 2, 2, 2.5, 2.5, 3, 3, -256, -256, 254, 254],
+    );
     assert.deepEqual([decoders.a.calls, decoders.b.calls], [[4], [4]]);
   });
 

@@ -5,11 +5,17 @@ import { kernel, loadKernels } from "../viewer/kernels.js";
 import { kernelsFromFiles } from "./networks.js";
 
 test("a kernel that was not loaded is missed by name", () => {
-  assert.throws(() => kernel("hamming"), (error) => error instanceof BadInput);
+  assert.throws(
+    () => kernel("hamming"),
+    (error) => error instanceof BadInput,
+  );
 });
 
 test("bytes that are no program are a browser that cannot run it", async () => {
-  await assert.rejects(loadKernels(() => new Uint8Array(8)), EmbarchiveError);
+  await assert.rejects(
+    loadKernels(() => new Uint8Array(8)),
+    EmbarchiveError,
+  );
 });
 
 test("each program is asked for once, and there afterwards", async () => {

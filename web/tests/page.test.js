@@ -46,7 +46,11 @@ test("a module imports only modules above it in the tree of web/README.md", () =
 });
 
 test("only the doors import what is vendored", () => {
-  const doors = { "maplibre-gl.js": "map.js", "hyparquet.js": "parquet.js", "topojson.js": "basemap.js" };
+  const doors = {
+    "maplibre-gl.js": "map.js",
+    "hyparquet.js": "parquet.js",
+    "topojson.js": "basemap.js",
+  };
   for (const name of readdirSync(viewer).filter((file) => file.endsWith(".js"))) {
     for (const path of imports(name).filter((one) => one.startsWith("vendor/"))) {
       const door = /** @type {Record<string, string>} */ (doors)[posix.basename(path)];
@@ -56,7 +60,8 @@ test("only the doors import what is vendored", () => {
 });
 
 test("no element takes text as HTML or as code", () => {
-  const sinks = /\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|new Function|setAttribute\("on|srcdoc)\b/;
+  const sinks =
+    /\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|new Function|setAttribute\("on|srcdoc)\b/;
   for (const name of readdirSync(viewer).filter((file) => file.endsWith(".js"))) {
     assert.doesNotMatch(read(name), sinks, name);
   }

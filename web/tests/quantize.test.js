@@ -84,7 +84,12 @@ describe("Hamming distances", () => {
     codes.free();
     assert.throws(() => codes.bytes, BadInput);
     assert.throws(() => new Codes(2 ** 30, 128), /memory: expected room/);
-    for (const [n, width] of [[-1, 4], [1.5, 4], [1, 0], [NaN, 4]]) {
+    for (const [n, width] of [
+      [-1, 4],
+      [1.5, 4],
+      [1, 0],
+      [NaN, 4],
+    ]) {
       assert.throws(() => new Codes(n, width), BadInput);
     }
   });

@@ -31,9 +31,23 @@ test("a session survives the address", () => {
 
 test("what an address may not say is left out and named", () => {
   const bad = [
-    "like=<script>", "like=u2ed%20javascript:alert(1)", `like=${"u2ed+".repeat(17)}`, "bbox=1,2,3",
-    "bbox=0,50,1,40", "bbox=0,0,1,Infinity", "from=2023-13-40", "k=51", "k=1e2", "op=max", "invert=yes", "heat=constructor",
-    "show=__proto__", "view=0,0,99", "__proto__=1", "constructor=x", "view=0x10,0,1",
+    "like=<script>",
+    "like=u2ed%20javascript:alert(1)",
+    `like=${"u2ed+".repeat(17)}`,
+    "bbox=1,2,3",
+    "bbox=0,50,1,40",
+    "bbox=0,0,1,Infinity",
+    "from=2023-13-40",
+    "k=51",
+    "k=1e2",
+    "op=max",
+    "invert=yes",
+    "heat=constructor",
+    "show=__proto__",
+    "view=0,0,99",
+    "__proto__=1",
+    "constructor=x",
+    "view=0x10,0,1",
   ];
   for (const hash of bad) {
     const { session, wrong } = parseSession(hash);
@@ -43,7 +57,8 @@ test("what an address may not say is left out and named", () => {
 });
 
 test("a place is a geohash, one with a day, or degrees", () => {
-  for (const text of ["s", "u2edk1c", "u2ed@2023-08-15", "-122.4,37.7", "0,0"]) assert.ok(isPlace(text), text);
+  for (const text of ["s", "u2edk1c", "u2ed@2023-08-15", "-122.4,37.7", "0,0"])
+    assert.ok(isPlace(text), text);
   for (const text of ["", "a", "u2ed@", "u2ed@today", "1,2,3", "1;2", " u2ed", "u2ed\n"]) {
     assert.ok(!isPlace(text), JSON.stringify(text));
   }

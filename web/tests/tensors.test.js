@@ -71,7 +71,10 @@ describe("weights", () => {
     const { demo } = await golden("model");
     const arch = architecture(demo.architecture);
     for (const { backbone, model_id: own } of demo.models) {
-      for (const [sha, kind] of [[backbone, "backbone"], [own, "adapter"]]) {
+      for (const [sha, kind] of [
+        [backbone, "backbone"],
+        [own, "adapter"],
+      ]) {
         const path = `../../src/embarchive/demo/models/${sha}.safetensors`;
         const bytes = await readFile(new URL(path, import.meta.url));
         assert.equal(loadWeights(bytes, arch, kind).film.length, kind === "adapter" ? 128 : 8192);
@@ -97,54 +100,97 @@ const hostile = [
   ["metadata that is null", /metadata/, file({ __metadata__: null })],
   ["no tensors", /differing in bias, film, gain, z_scale/, file({})],
   ["a tensor less", /20 bytes|byte/, changed((h) => void delete h.gain)],
-  ["a tensor more", /differing in extra/, changed((h, data) => {
-    h.extra = { dtype: "F32", shape: [1], data_offsets: [48, 52] };
-    return more(data, 0, 0, 0, 0);
-  })],
-  ["an empty tensor more", /differing in extra/, changed((h) => {
-    h.extra = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
-  })],
-  ["a scale of nothing", /differing in extra.scale/, changed((h) => {
-    h["extra.scale"] = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
-  })],
-  ["a name of the language", /differing in __proto__/, changed((h) => {
-    const entry = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
-    Object.defineProperty(h, "__proto__", { value: entry, enumerable: true });
-  })],
+  [
+    "a tensor more",
+    /differing in extra/,
+    changed((h, data) => {
+      h.extra = { dtype: "F32", shape: [1], data_offsets: [48, 52] };
+      return more(data, 0, 0, 0, 0);
+    }),
+  ],
+  [
+    "an empty tensor more",
+    /differing in extra/,
+    changed((h) => {
+      h.extra = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
+    }),
+  ],
+  [
+    "a scale of nothing",
+    /differing in extra.scale/,
+    changed((h) => {
+      h["extra.scale"] = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
+    }),
+  ],
+  [
+    "a name of the language",
+    /differing in __proto__/,
+    changed((h) => {
+      const entry = { dtype: "F32", shape: [0], data_offsets: [48, 48] };
+      Object.defineProperty(h, "__proto__", { value: entry, enumerable: true });
+    }),
+  ],
   ["an entry that is no object", /gain: expected dtype/, changed((h) => void (h.gain = 7))],
   ["an entry without a shape", /gain: expected dtype/, changed((h) => void delete h.gain.shape)],
   ["an entry with more", /gain: expected dtype/, altered("gain", { more: 1 })],
   ["another type", /gain: expected F32, F16 or I8, found F64/, altered("gain", { dtype: "F64" })],
-  ["a type of the language", /gain: expected F32, F16 or I8/,
-    altered("gain", { dtype: "toString" })],
-  ["another shape", /z_scale: expected shape \(3\), found \(1,3\)/,
-    altered("z_scale", { shape: [1, 3] })],
+  [
+    "a type of the language",
+    /gain: expected F32, F16 or I8/,
+    altered("gain", { dtype: "toString" }),
+  ],
+  [
+    "another shape",
+    /z_scale: expected shape \(3\), found \(1,3\)/,
+    altered("z_scale", { shape: [1, 3] }),
+  ],
   ["a shape of its own length", /gain: expected 8 bytes/, altered("gain", { shape: [2] })],
   ["a shape of negatives", /gain: expected a shape/, altered("gain", { shape: [-1, -1] })],
-  ["a shape beyond numbers", /gain: expected .* bytes/,
-    altered("gain", { shape: [2 ** 52, 2 ** 52] })],
+  [
+    "a shape beyond numbers",
+    /gain: expected .* bytes/,
+    altered("gain", { shape: [2 ** 52, 2 ** 52] }),
+  ],
   ["a shape of many", /gain: expected a shape/, altered("gain", { shape: Array(9).fill(1) })],
   ["half offsets", /gain: expected a shape/, altered("gain", { data_offsets: [40.5, 44.5] })],
   ["one offset", /gain: expected a shape/, altered("gain", { data_offsets: [40] })],
-  ["offsets beyond the end", /bias: expected 4 bytes of 48/,
-    altered("bias", { data_offsets: [48, 52] })],
+  [
+    "offsets beyond the end",
+    /bias: expected 4 bytes of 48/,
+    altered("bias", { data_offsets: [48, 52] }),
+  ],
   ["offsets turned round", /bias: expected 4 bytes/, altered("bias", { data_offsets: [48, 44] })],
-  ["two tensors in one place", /expected it to start at/,
-    altered("bias", { data_offsets: [40, 44] })],
-  ["a hole", /bias: expected it to start at byte 44, found 48/, changed((h, data) => {
-    h.bias.data_offsets = [48, 52];
-    return more(data, 0, 0, 0, 0);
-  })],
+  [
+    "two tensors in one place",
+    /expected it to start at/,
+    altered("bias", { data_offsets: [40, 44] }),
+  ],
+  [
+    "a hole",
+    /bias: expected it to start at byte 44, found 48/,
+    changed((h, data) => {
+      h.bias.data_offsets = [48, 52];
+      return more(data, 0, 0, 0, 0);
+    }),
+  ],
   ["a byte less", /bias: expected 4 bytes of 47/, changed((_, data) => data.slice(0, -1))],
   ["a byte more", /expected 48 bytes of tensors, found 49/, changed((_, data) => more(data, 0))],
   ["a number that is none", /z_scale: expected finite/, changed((_, data) => data.fill(255, 0, 4))],
-  ["an infinite number", /bias: expected finite/, changed((_, data) => {
-    data.set([0, 0, 128, 127], 44);
-  })],
-  ["int8 without a scale", /bias: expected float16 or float32, found I8/, changed((h, data) => {
-    h.bias = { dtype: "I8", shape: [1], data_offsets: [44, 45] };
-    return data.slice(0, 45);
-  })],
+  [
+    "an infinite number",
+    /bias: expected finite/,
+    changed((_, data) => {
+      data.set([0, 0, 128, 127], 44);
+    }),
+  ],
+  [
+    "int8 without a scale",
+    /bias: expected float16 or float32, found I8/,
+    changed((h, data) => {
+      h.bias = { dtype: "I8", shape: [1], data_offsets: [44, 45] };
+      return data.slice(0, 45);
+    }),
+  ],
 ];
 
 describe("bytes that are not those weights are damaged:", () => {

@@ -223,7 +223,9 @@ export class Archive {
     const { places, positives, filter, space, plan, columns } = await this.#prepare(wanted);
     const { signal } = watch;
     const exemplars = await exemplarsOf(this, places, space.space_id, plan, { signal });
-    const vectors = places.map((_, i) => exemplars.embedding.slice(i * space.dim, (i + 1) * space.dim));
+    const vectors = places.map((_, i) =>
+      exemplars.embedding.slice(i * space.dim, (i + 1) * space.dim),
+    );
     const query = makeQuery({
       ...wanted,
       positives: vectors.slice(0, positives),

@@ -1,4 +1,6 @@
-// The form: shows a session, and tells of what the visitor changes in it.
+/**
+ * The form: shows a session, and tells of what the visitor changes in it.
+ */
 
 import { drawPicture } from "./cards.js";
 import { byId } from "./elements.js";
@@ -30,7 +32,10 @@ export function makeForm(heard) {
   const asking = byId("ask", HTMLFormElement);
   asking.addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = input.place.value.trim().toLowerCase().replace(/\s*,\s*/, ",");
+    const text = input.place.value
+      .trim()
+      .toLowerCase()
+      .replace(/\s*,\s*/, ",");
     if (!text) return;
     if (!isPlace(text)) {
       heard.refuse(`A place: expected a geohash or longitude,latitude, found ${text}`);
@@ -42,8 +47,12 @@ export function makeForm(heard) {
   input.from.addEventListener("change", () => heard.change({ from: input.from.value }));
   input.to.addEventListener("change", () => heard.change({ to: input.to.value }));
   input.k.addEventListener("change", () => heard.change({ k: Number(input.k.value) }));
-  input.op.addEventListener("change", () => heard.change({ op: input.op.value === "min" ? "min" : "mean" }));
-  input.everyDate.addEventListener("change", () => heard.change({ everyDate: input.everyDate.checked }));
+  input.op.addEventListener("change", () =>
+    heard.change({ op: input.op.value === "min" ? "min" : "mean" }),
+  );
+  input.everyDate.addEventListener("change", () =>
+    heard.change({ everyDate: input.everyDate.checked }),
+  );
   input.invert.addEventListener("change", () => heard.change({ invert: input.invert.checked }));
   const draw = byId("draw", HTMLButtonElement);
   draw.addEventListener("click", heard.draw);
@@ -111,7 +120,9 @@ function showExemplars(session, heard) {
 
 /** @param {Session} session @param {Heard} heard */
 function showRegion({ bbox }, heard) {
-  const chips = bbox ? [chip("span", "region", extent(bbox), () => heard.change({ bbox: null }))] : [];
+  const chips = bbox
+    ? [chip("span", "region", extent(bbox), () => heard.change({ bbox: null }))]
+    : [];
   byId("region", HTMLSpanElement).replaceChildren(...chips);
 }
 

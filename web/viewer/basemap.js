@@ -1,5 +1,7 @@
-// Land and sea, vendored: a map without any other host. Coasts are drawn as picture tiles on a
-// canvas, because MapLibre's triangles go wrong on land that a tile's edge cuts many times.
+/**
+ * Land and sea, vendored: a map without any other host. Coasts are drawn as picture tiles on a
+ * canvas, because MapLibre's triangles go wrong on land that a tile's edge cuts many times.
+ */
 
 import { northing } from "./mercator.js";
 import { feature } from "./vendor/topojson.js";
@@ -16,13 +18,27 @@ const LAST = 14;
 
 /** @type {Palette} */
 const LIGHT = Object.freeze({
-  sea: "#d3e1e6", land: "#f6f2e9", coast: "#a9bcc2", tile: "#0d5c63", footprint: "#0d5c63",
-  hit: "#101b20", pick: "#0b5fff", less: "#b42318", box: "#7a4b00",
+  sea: "#d3e1e6",
+  land: "#f6f2e9",
+  coast: "#a9bcc2",
+  tile: "#0d5c63",
+  footprint: "#0d5c63",
+  hit: "#101b20",
+  pick: "#0b5fff",
+  less: "#b42318",
+  box: "#7a4b00",
 });
 /** @type {Palette} */
 const DARK = Object.freeze({
-  sea: "#0d1a20", land: "#1c2a2f", coast: "#3d5258", tile: "#5fc9c0", footprint: "#5fc9c0",
-  hit: "#ffffff", pick: "#7fb0ff", less: "#ff8f8f", box: "#ffd166",
+  sea: "#0d1a20",
+  land: "#1c2a2f",
+  coast: "#3d5258",
+  tile: "#5fc9c0",
+  footprint: "#5fc9c0",
+  hit: "#ffffff",
+  pick: "#7fb0ff",
+  less: "#ff8f8f",
+  box: "#ffd166",
 });
 
 /** The colours of the map for a light or a dark screen. @param {boolean} dark */

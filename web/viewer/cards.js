@@ -1,4 +1,6 @@
-// One tile as the page shows it: its picture and what is known of it.
+/**
+ * One tile as the page shows it: its picture and what is known of it.
+ */
 
 import { day, number, score } from "./words.js";
 

@@ -112,7 +112,10 @@ function vectors(rows, chosen, dim, { scale, codeScale }) {
   chosen.forEach((row, at) => {
     const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
     const q = codeScale === null ? own : codeOf(rows, row, dim);
-    z.set(Float32Array.from(q, (number) => number * step), at * dim);
+    z.set(
+      Float32Array.from(q, (number) => number * step),
+      at * dim,
+    );
   });
   return z;
 }

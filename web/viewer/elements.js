@@ -1,4 +1,6 @@
-// The page's elements by name.
+/**
+ * The page's elements by name.
+ */
 
 /** An element that index.html has. @template {HTMLElement} T
  * @param {string} id @param {new () => T} kind @returns {T} */

@@ -6,9 +6,8 @@
  * vision. Pictures are linear in Web Mercator, as the map stretches them.
  */
 
-import { BadInput } from "./errors.js";
 import { cellBounds } from "./grid.js";
-import { mercator, pixelsBetween, TURNS } from "./mercator.js";
+import { makeRaster, mercator, spotsOf } from "./mercator.js";
 
 /**
  * Cells to paint, worst first. box: west north east south of each in Web Mercator, 0..1 from the
@@ -17,7 +16,6 @@ import { mercator, pixelsBetween, TURNS } from "./mercator.js";
  * @typedef {Readonly<{box: Float64Array, shade: Uint8Array}>} Shades
  */
 
-const MOST_PIXELS = 2 ** 24;
 // Red, green, blue, opacity of the median and of the best.
 const RAMP = Object.freeze([
   [120, 24, 104, 28],
@@ -52,30 +50,15 @@ export function makeShades({ geohash, value }) {
  * @returns {Uint8ClampedArray<ArrayBuffer>}
  */
 export function paint({ box, shade }, view, width, height) {
-  if (!(width >= 1 && height >= 1 && width * height <= MOST_PIXELS)) {
-    throw new BadInput(`heat: expected at most ${MOST_PIXELS} pixels, found ${width} x ${height}`);
-  }
-  const pixels = new Uint32Array(width * height);
-  const [west, north, east, south] = mercator(view);
-  const across = width / (east > west ? east - west : east + 1 - west);
-  const down = height / (south - north);
-  for (let at = 0, cell = 0; cell < shade.length; at += 4, cell++) {
-    const [top, bottom] = pixelsBetween(
-      (box[at + 1] - north) * down,
-      (box[at + 3] - north) * down,
-      height,
-    );
-    if (top >= bottom) continue;
-    for (const turn of TURNS) {
-      const from = (box[at] + turn - west) * across;
-      const [left, right] = pixelsBetween(from, (box[at + 2] + turn - west) * across, width);
-      if (left >= right) continue;
+  const raster = makeRaster(view, width, height);
+  for (let cell = 0; cell < shade.length; cell++) {
+    for (const { left, top, right, bottom } of spotsOf(raster, box, cell * 4)) {
       for (let y = top; y < bottom; y++) {
-        pixels.fill(COLOURS[shade[cell]], y * width + left, y * width + right);
+        raster.pixels.fill(COLOURS[shade[cell]], y * width + left, y * width + right);
       }
     }
   }
-  return new Uint8ClampedArray(pixels.buffer);
+  return new Uint8ClampedArray(raster.pixels.buffer);
 }
 
 /** @param {number} better share of cells that are better, 0..1 */

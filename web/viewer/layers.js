@@ -1,5 +1,7 @@
-// What lies on the map besides the search: decoded imagery, heat, the outlines of tiles; and the
-// box of controls for it.
+/**
+ * What lies on the map besides the search: decoded imagery, heat, the outlines of tiles; and the
+ * box of controls for it.
+ */
 
 import { byId } from "./elements.js";
 import { cellBounds } from "./grid.js";
@@ -86,7 +88,12 @@ export function makeLayers(archive, map, change) {
         return;
       }
       await lay("imagery", IMAGERY_PIXELS, async (view) => {
-        const found = await archive.call("mosaic", { ...view, datetime, limit: MOST_DECODED, show });
+        const found = await archive.call("mosaic", {
+          ...view,
+          datetime,
+          limit: MOST_DECODED,
+          show,
+        });
         if (found.more) note.textContent = "Zoom in to decode what is there.";
         return found;
       });

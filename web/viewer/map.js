@@ -1,4 +1,6 @@
-// The map: footprint, tiles, exemplars, hits, the rectangle, heat. The door to MapLibre.
+/**
+ * The map: footprint, tiles, exemplars, hits, the rectangle, heat. The door to MapLibre.
+ */
 
 import * as maplibre from "./vendor/maplibre-gl.js";
 import { coasts, palette, style } from "./basemap.js";
@@ -45,7 +47,9 @@ export function createMap(element, heard) {
   const loaded = new Promise((resolve) => map.once("load", () => resolve(addLayers(map, colours))));
   map.on("click", (event) => heard.onPick(wrap(event.lngLat.lng), event.lngLat.lat));
   map.on("moveend", () => heard.onView());
-  map.on("mousemove", "hits", (event) => heard.onHover(event.features?.[0]?.properties.rank ?? null));
+  map.on("mousemove", "hits", (event) =>
+    heard.onHover(event.features?.[0]?.properties.rank ?? null),
+  );
   map.on("mouseleave", "hits", () => heard.onHover(null));
   const drawing = rectangleTool(map, heard.onRectangle);
 
@@ -53,11 +57,26 @@ export function createMap(element, heard) {
     loaded,
     drawing,
     /** Boxes of what the archive covers. @param {readonly Box[]} boxes */
-    showFootprint: (boxes) => put(map, "footprint", boxes.map((box) => polygon(box))),
+    showFootprint: (boxes) =>
+      put(
+        map,
+        "footprint",
+        boxes.map((box) => polygon(box)),
+      ),
     /** Single tiles. @param {readonly Box[]} boxes */
-    showTiles: (boxes) => put(map, "tiles", boxes.map((box) => polygon(box))),
+    showTiles: (boxes) =>
+      put(
+        map,
+        "tiles",
+        boxes.map((box) => polygon(box)),
+      ),
     /** Hits, best first. @param {readonly Box[]} boxes */
-    showHits: (boxes) => put(map, "hits", boxes.map((box, rank) => polygon(box, { rank }))),
+    showHits: (boxes) =>
+      put(
+        map,
+        "hits",
+        boxes.map((box, rank) => polygon(box, { rank })),
+      ),
     /** @param {readonly Box[]} like @param {readonly Box[]} unlike */
     showExemplars: (like, unlike) =>
       put(map, "exemplars", [
@@ -99,9 +118,19 @@ function addLayers(map, colours) {
   line("footprint-edge", "footprint", { "line-color": colours.footprint, "line-width": 1.5 });
   // From afar an archive is smaller than a pixel.
   const dot = { "circle-color": colours.footprint, "circle-radius": 4 };
-  map.addLayer({ id: "footprint-dot", type: "circle", source: "footprint", maxzoom: 5, paint: dot });
+  map.addLayer({
+    id: "footprint-dot",
+    type: "circle",
+    source: "footprint",
+    maxzoom: 5,
+    paint: dot,
+  });
   line("tiles", "tiles", { "line-color": colours.tile, "line-opacity": 0.35, "line-width": 0.7 });
-  line("region", "region", { "line-color": colours.box, "line-width": 2, "line-dasharray": [3, 2] });
+  line("region", "region", {
+    "line-color": colours.box,
+    "line-width": 2,
+    "line-dasharray": [3, 2],
+  });
   fill("hits", "hits", { "fill-color": colours.hit, "fill-opacity": 0.12 });
   line("hit-around", "hits", { "line-color": colours.land, "line-width": 4 });
   line("hit-edge", "hits", { "line-color": colours.hit, "line-width": 1.8 });
@@ -132,9 +161,17 @@ function showPicture(map, name, canvas, box) {
   let [west, south, east, north] = unwrapped(box);
   // MapLibre wants the middle of a picture on the map itself.
   if (west + east >= 360) [west, east] = [west - 360, east - 360];
-  const corners = [[west, north], [east, north], [east, south], [west, south]];
+  const corners = [
+    [west, north],
+    [east, north],
+    [east, south],
+    [west, south],
+  ];
   map.addSource(name, {
-    type: "canvas", canvas, animate: false, coordinates: /** @type {any} */ (corners),
+    type: "canvas",
+    canvas,
+    animate: false,
+    coordinates: /** @type {any} */ (corners),
   });
   const paint = { "raster-opacity": name === "heat" ? 0.7 : 1, "raster-fade-duration": 0 };
   const above = name === "heat" ? "footprint-edge" : "footprint";
@@ -145,7 +182,12 @@ function showPicture(map, name, canvas, box) {
 function fit(map, box, gently) {
   const [west, south, east, north] = unwrapped(box);
   const calm = !gently || matchMedia("(prefers-reduced-motion: reduce)").matches;
-  map.fitBounds([west, south, east, north], { padding: 40, maxZoom: 15, animate: !calm, duration: 600 });
+  map.fitBounds([west, south, east, north], {
+    padding: 40,
+    maxZoom: 15,
+    animate: !calm,
+    duration: 600,
+  });
 }
 
 /** Dragging a rectangle: `start()` waits for one, `stop()` gives up, `busy()` tells.
@@ -174,7 +216,10 @@ function rectangleTool(map, onRectangle) {
   };
   /** @param {number[]} found */
   const isWide = ([west, south, east, north]) => {
-    const [a, b] = [map.project([west, south]), map.project([east < west ? east + 360 : east, north])];
+    const [a, b] = [
+      map.project([west, south]),
+      map.project([east < west ? east + 360 : east, north]),
+    ];
     return Math.abs(b.x - a.x) >= LEAST_PIXELS && Math.abs(b.y - a.y) >= LEAST_PIXELS;
   };
   element.addEventListener("pointerdown", (event) => {
@@ -215,7 +260,13 @@ function rectangleTool(map, onRectangle) {
 /** @param {Box} box @param {Record<string, any>} [properties] @returns {import("geojson").Feature} */
 function polygon(box, properties = {}) {
   const [west, south, east, north] = unwrapped(box);
-  const ring = [[west, south], [east, south], [east, north], [west, north], [west, south]];
+  const ring = [
+    [west, south],
+    [east, south],
+    [east, north],
+    [west, north],
+    [west, south],
+  ];
   return { type: "Feature", properties, geometry: { type: "Polygon", coordinates: [ring] } };
 }
 

@@ -1,4 +1,6 @@
-// The page: joins the form, the map, the list and the archive in its worker.
+/**
+ * The page: joins the form, the map, the list and the archive in its worker.
+ */
 
 import { makeForm } from "./ask.js";
 import { connect } from "./client.js";
@@ -72,7 +74,10 @@ function openMap() {
       onHover: (rank) => mark(rank, true),
     });
   } catch (error) {
-    status.say("error", "The map needs WebGL 2, which this browser does not offer or has switched off.");
+    status.say(
+      "error",
+      "The map needs WebGL 2, which this browser does not offer or has switched off.",
+    );
     throw error;
   }
 }
@@ -232,7 +237,8 @@ async function search(isLatest, agreed) {
       `${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`,
   );
   if (found.hits.length) status.say("ready", "");
-  else if (bbox || datetime()) status.say("empty", "The rectangle and the dates leave no other tile.");
+  else if (bbox || datetime())
+    status.say("empty", "The rectangle and the dates leave no other tile.");
   else status.say("empty", "The archive has no other tile to compare with.");
   await Promise.all([paint(), layers.heat(session, isRanked())]);
 }
@@ -252,7 +258,8 @@ async function list(isLatest) {
   if (!isLatest()) return;
   show({ hits: found.tiles, exemplars: [] }, counted(found.tiles.length, "place"));
   const more = found.more ? ` The first ${number(MOST_LISTED)} are shown.` : "";
-  if (found.tiles.length) status.say("ready", `Choose what to look for: “+ like” on a tile.${more}`);
+  if (found.tiles.length)
+    status.say("ready", `Choose what to look for: “+ like” on a tile.${more}`);
   else status.say("empty", "No tile in this rectangle on these dates.");
   await Promise.all([paint(), layers.heat(session, false)]);
 }
@@ -275,19 +282,27 @@ function clear() {
 async function paint() {
   const isLatest = beginPaint();
   const { exemplars, tiles } = shown;
-  const rows = [...exemplars, ...tiles].map(({ geohash, datetime, source }) => ({ geohash, datetime, source }));
+  const rows = [...exemplars, ...tiles].map(({ geohash, datetime, source }) => ({
+    geohash,
+    datetime,
+    source,
+  }));
   if (!rows.length) return;
   try {
-    await archive.call("pictures", { rows, show: session.show }, {
-      onProgress: ({ pictures = [] }) => {
-        if (!isLatest()) return;
-        for (const picture of pictures) {
-          const rank = picture.index - exemplars.length;
-          if (rank < 0) form.paint(picture.index, picture);
-          else results.paint(rank, picture);
-        }
+    await archive.call(
+      "pictures",
+      { rows, show: session.show },
+      {
+        onProgress: ({ pictures = [] }) => {
+          if (!isLatest()) return;
+          for (const picture of pictures) {
+            const rank = picture.index - exemplars.length;
+            if (rank < 0) form.paint(picture.index, picture);
+            else results.paint(rank, picture);
+          }
+        },
       },
-    });
+    );
   } catch (error) {
     if (isLatest()) results.fail(`Not decoded: ${error instanceof Error ? error.message : error}`);
   }

@@ -1,4 +1,6 @@
-// The list of tiles beside the map: cards, and the pictures that arrive one batch after another.
+/**
+ * The list of tiles beside the map: cards, and the pictures that arrive one batch after another.
+ */
 
 import { byId } from "./elements.js";
 import { makeCard } from "./cards.js";

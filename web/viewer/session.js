@@ -1,4 +1,6 @@
-// What the visitor asked for, in the address: a link opens the same search.
+/**
+ * What the visitor asked for, in the address: a link opens the same search.
+ */
 
 /**
  * @typedef {object} Session
@@ -99,7 +101,9 @@ export function formatSession(session) {
     if (String(value) === String(EMPTY[key])) continue;
     const list = key === "like" || key === "unlike";
     const text = list ? session[key].join(" ") : typeof value === "boolean" ? Number(value) : value;
-    parts.push(`${key}=${encodeURIComponent(String(text)).replaceAll("%2C", ",").replaceAll("%20", "+")}`);
+    parts.push(
+      `${key}=${encodeURIComponent(String(text)).replaceAll("%2C", ",").replaceAll("%20", "+")}`,
+    );
   }
   return parts.join("&");
 }
@@ -113,7 +117,8 @@ function places(text) {
 /** Numbers within plus or minus their limits. @param {string} text @param {number[]} limits */
 function numbers(text, limits) {
   const found = text.split(",").map((part) => (/^-?\d+(\.\d+)?$/.test(part) ? Number(part) : NaN));
-  const fits = found.length === limits.length && found.every((value, i) => Math.abs(value) <= limits[i]);
+  const fits =
+    found.length === limits.length && found.every((value, i) => Math.abs(value) <= limits[i]);
   return fits ? Object.freeze(found) : undefined;
 }
 

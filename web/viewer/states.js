@@ -1,4 +1,6 @@
-// What state the page is in, said in words.
+/**
+ * What state the page is in, said in words.
+ */
 
 import { byId } from "./elements.js";
 
@@ -38,11 +40,14 @@ export function makeStatus() {
     /** An error in words, with a way to try again. @param {unknown} error @param {() => void} retry */
     fail(error, retry) {
       const { name, message: text } = error instanceof Error ? error : new Error(String(error));
-      const state = /** @type {State} */ (/** @type {Record<string, string>} */ (KINDS)[name] ?? "error");
+      const state = /** @type {State} */ (
+        /** @type {Record<string, string>} */ (KINDS)[name] ?? "error"
+      );
       const reload = { label: "Open the archive again", act: () => location.reload() };
       if (name === "GenerationExpired" || name === "EmbarchiveError") say(state, text, reload);
       else if (name === "BadInput") say(state, text);
-      else if (state !== "unreachable" || navigator.onLine) say(state, text, { label: "Try again", act: retry });
+      else if (state !== "unreachable" || navigator.onLine)
+        say(state, text, { label: "Try again", act: retry });
       else say("offline", `You are offline. ${text}`, { label: "Try again", act: retry });
     },
     /** Something beside the state, until it is taken back with "". @param {string} text */

@@ -13,9 +13,7 @@ export const MAX_WEIGHTS = 64 << 20;
 // Hundred tensors take 10 KB.
 const MAX_HEADER = 1 << 20;
 const KEYS = "data_offsets,dtype,shape";
-const WIDTHS = Object.freeze(
-  /** @type {Record<string, number>} */ ({ F32: 4, F16: 2, I8: 1 }),
-);
+const WIDTHS = Object.freeze(/** @type {Record<string, number>} */ ({ F32: 4, F16: 2, I8: 1 }));
 
 /** @typedef {import("./model.js").Architecture} Architecture */
 /** @typedef {Readonly<{type: string, shape: number[], bytes: Uint8Array}>} Tensor */
@@ -57,7 +55,11 @@ function checkNames(found, expected, what) {
   const odd = [...known].filter((name) => !found.has(name));
   odd.push(...[...found.keys()].filter((name) => !known.has(name)));
   if (!odd.length) return;
-  const some = odd.sort().slice(0, 4).map((name) => name.slice(0, 40)).join(", ");
+  const some = odd
+    .sort()
+    .slice(0, 4)
+    .map((name) => name.slice(0, 40))
+    .join(", ");
   throw new Damaged(`${what}: expected the architecture's tensors, differing in ${some}`);
 }
 

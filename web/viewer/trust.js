@@ -1,4 +1,6 @@
-// Trusted Types: the only scripts that may be started are the page's own two workers.
+/**
+ * Trusted Types: the only scripts that may be started are the page's own two workers.
+ */
 
 /**
  * Let these addresses through as scripts and nothing else, neither script nor HTML. MapLibre

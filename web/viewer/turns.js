@@ -1,4 +1,6 @@
-// Of several things under way at once, only the latest may still show what it found.
+/**
+ * Of several things under way at once, only the latest may still show what it found.
+ */
 
 /** Gives turns: each call begins one and returns whether it is still the latest.
  * @returns {() => () => boolean} */

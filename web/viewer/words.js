@@ -1,4 +1,6 @@
-// Numbers, dates and sizes as a reader sees them.
+/**
+ * Numbers, dates and sizes as a reader sees them.
+ */
 
 import { metresPerDegree } from "./grid.js";
 

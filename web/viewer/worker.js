@@ -8,7 +8,8 @@ import { BadInput, toPlain } from "./errors.js";
 import { bounds } from "./grid.js";
 import { makeShades, paint } from "./heat.js";
 import { loadKernels } from "./kernels.js";
-import { makeMosaic, paste } from "./mosaic.js";
+import { makeRaster } from "./mercator.js";
+import { paste } from "./mosaic.js";
 import { Painter } from "./painter.js";
 import { concat, take } from "./rows.js";
 import { extentOf } from "./views.js";
@@ -199,7 +200,7 @@ class Desk {
     const { signal } = this.#mosaic;
     const { rows, more } = await this.archive.places({ bbox, datetime, limit }, { signal });
     if (more || !rows.n) return { pixels: null, tiles: rows.n, more };
-    const mosaic = makeMosaic(bbox, width, height);
+    const mosaic = makeRaster(bbox, width, height);
     const spread = take(rows, spreadOut(rows.n));
     const cells = bounds(spread.geohash);
     for await (const pictures of new Painter(this.archive).paint(spread, show, signal)) {
@@ -286,7 +287,7 @@ function tilesOf(rows, ranked) {
     source: rows.source[i],
     valid: rows.valid_fraction[i],
     score: ranked ? ranked.score[i] : null,
-        bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
+    bounds: /** @type {any} */ (Array.from(box.subarray(i * 4, i * 4 + 4))),
   }));
 }
 
