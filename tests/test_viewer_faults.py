@@ -204,11 +204,11 @@ def test_offline_is_said_and_mended_when_the_line_is_back(page, wide):
 def test_what_was_read_can_be_searched_offline(page):
     with serve.running(serve.demo_root()) as url:
         archive = embarchive.open_archive(serve.demo_root())
-        query = archive.select(columns=["geohash"])["geohash"][9].as_py()
-        assert visit(page, url) == "ready"
+        first, second = archive.select(columns=["geohash"])["geohash"].to_pylist()[8:10]
+        assert visit(page, url, f"like={first}&k=12") == "ready"
         page.context.set_offline(True)
-        assert again(page, f"like={query}&k=12") == "ready"
-        assert len(page.evaluate(CARDS)) == 12
+        assert again(page, f"like={second}&k=12") == "ready"
+        assert page.evaluate(CARDS) == archive.search(like=[second], k=12)["geohash"].to_pylist()
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
