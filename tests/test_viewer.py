@@ -146,6 +146,58 @@ def test_every_way_to_compare_gives_what_python_gives(page, demo, how, where):
     assert page.evaluate(CARDS) == expected["geohash"].to_pylist()
 
 
+def test_a_tile_is_searched_by_as_it_is_shown_with_its_date(page, tmp_path):
+    make_archive(tmp_path, 90, dates=3)
+    archive = embarchive.open_archive(tmp_path)
+    first = min(archive.select()["datetime"].to_pylist()).date().isoformat()
+    with serve.running(tmp_path) as url:
+        west, south, east, north = archive.bounds
+        visit(page, url, f"bbox={west},{south},{east},{north}&from={first}&to={first}")
+        name = page.evaluate(CARDS)[0]
+        after(page, page.get_by_role("button", name=f"+ like {name}").click)
+        assert f"like={name}@{first}" in page.url.replace("%40", "@")
+        expected = archive.search(
+            like=[f"{name}@{first}"], k=24, bbox=archive.bounds, datetime=first
+        )
+        assert page.evaluate(CARDS) == expected["geohash"].to_pylist()
+
+
+def test_what_cannot_be_searched_does_not_stay(page, demo):
+    archive, url = demo
+    query, _ = middle(archive)
+    visit(page, url, f"like={query}&k=12")
+    cards = page.evaluate(CARDS)
+    page.locator("#place").fill("10 10")
+    assert after(page, page.get_by_role("button", name="Add").click) == "error"
+    assert "10,10" in page.locator("#message").inner_text()
+    assert page.evaluate(CARDS) == cards and "10,10" not in page.url
+    page.get_by_role("button", name="Clear").click()
+    until(page, f"{CARDS}.length === 0")
+
+
+def test_a_rectangle_is_drawn_by_touch_and_not_by_two_fingers(browser, demo):
+    _, url = demo
+    with opened(browser, has_touch=True, viewport={"width": 500, "height": 900}) as page:
+        visit(page, url)
+        page.get_by_role("button", name="Draw a rectangle").tap()
+        touch = page.context.new_cdp_session(page)
+
+        def send(kind, *points):
+            found = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": found})
+
+        send("touchStart", (150, 150))
+        send("touchStart", (150, 150), (300, 300))
+        send("touchMove", (100, 100), (350, 350))
+        send("touchEnd")
+        page.wait_for_timeout(200)
+        assert "bbox=" not in page.url
+        send("touchStart", (200, 150))
+        send("touchMove", (300, 250))
+        send("touchEnd")
+        until(page, "location.hash.includes('bbox=')")
+
+
 def test_dates_are_kept_to(page, tmp_path):
     make_archive(tmp_path, 90, dates=3)
     archive, query = embarchive.open_archive(tmp_path), make_cells(30)[7]
@@ -159,7 +211,7 @@ def test_dates_are_kept_to(page, tmp_path):
             assert page.evaluate(CARDS) == expected["geohash"].to_pylist()
             assert 0 < len(expected) < 89
         assert again(page, f"like={query}&from=1999-01-01&to=1999-12-31") == "empty"
-        assert "no other tile" in page.locator("#message").inner_text()
+        assert "No other tile" in page.locator("#message").inner_text()
 
 
 def test_ndvi_is_another_picture_of_the_same_tile(page, demo):
@@ -178,7 +230,7 @@ def test_a_session_is_found_again_by_its_link_and_by_back(page, demo):
     query, _ = middle(archive)
     visit(page, url, f"like={query}&k=12")
     link, cards = page.url, page.evaluate(CARDS)
-    after(page, page.get_by_role("button", name=re.compile("Find less like")).first.click)
+    after(page, page.get_by_role("button", name=re.compile("unlike")).first.click)
     assert "unlike=" in page.url
     assert page.evaluate(CARDS) != cards
     page.go_back()
@@ -195,7 +247,7 @@ def test_a_rectangle_alone_lists_tiles_to_choose_from(page, demo):
     names = page.evaluate(CARDS)
     inside = set(archive.select(bbox=box, columns=["geohash"])["geohash"].to_pylist())
     assert len(names) == min(24, len(inside)) and set(names) <= inside
-    after(page, page.get_by_role("button", name=f"Find more like {names[0]}").click)
+    after(page, page.get_by_role("button", name=f"+ like {names[0]}").click)
     assert f"like={names[0]}" in page.url
     assert page.evaluate(CARDS) == hits(archive, names[0], k=24, bbox=box)
 

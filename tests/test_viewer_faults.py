@@ -142,8 +142,13 @@ def test_damaged_weights_leave_the_search_and_say_why_no_picture(page, hurt):
     server, url, query = hurt
     server.break_("GET", "models/", "flip", times=10_000)
     assert visit(page, url, f"like={query}&k=12") == "ready"
-    until(page, "document.querySelectorAll('canvas.failed').length === 12")
-    assert "models/" in page.locator(".card .note").first.inner_text()
+    assert len(page.evaluate(CARDS)) == 12
+    assert page.locator("canvas.failed").count() == 12
+    assert "models/" in page.locator("#undecoded").inner_text()
+    server.faults.clear()
+    page.get_by_role("button", name="Try again").click()
+    until(page, "document.querySelectorAll('.card canvas.decoded').length === 12")
+    assert page.locator("#undecoded").is_hidden()
 
 
 @pytest.mark.parametrize(

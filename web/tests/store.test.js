@@ -313,18 +313,26 @@ test("most of an object, or a small one, is fetched whole and in one request", a
 
 test("a flipped byte in a range, or in the outboard, is damaged", async () => {
   const { server, object } = await large();
-  server.break_("x", "flip", 1);
+  server.break_("x", "flip", 2);
   await assert.rejects(
     object.read([[20_000, 20_001]]),
     /^Damaged: x: block 1: expected digest [0-9a-f]{32}, found/,
   );
   const other = await large();
-  other.server.break_("blocks/", "flip", 1);
+  other.server.break_("blocks/", "flip", 4);
   await assert.rejects(
     other.object.read([[20_000, 20_001]]),
     /^Damaged: blocks\/.*expected sha256/,
   );
   assert.equal((await other.object.read([[20_000, 20_001]]))[0].length, 1);
+});
+
+test("what is damaged once is fetched again, past the browser's cache", async () => {
+  const { server, object } = await large();
+  server.break_("x", "flip", 1);
+  assert.equal((await object.read([[20_000, 20_001]]))[0].length, 1);
+  const asked = server.seen.filter(({ path }) => path === "x").map(({ cache }) => cache);
+  assert.deepEqual(asked, ["default", "reload"]);
 });
 
 test("an object that is gone is missing, one without outboard is read whole", async () => {

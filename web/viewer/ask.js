@@ -32,10 +32,8 @@ export function makeForm(heard) {
   const asking = byId("ask", HTMLFormElement);
   asking.addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = input.place.value
-      .trim()
-      .toLowerCase()
-      .replace(/\s*,\s*/, ",");
+    const said = input.place.value.trim().toLowerCase();
+    const text = said.replace(/^(-?[\d.]+)\s*[,;\s]\s*(-?[\d.]+)$/, "$1,$2");
     if (!text) return;
     if (!isPlace(text)) {
       heard.refuse(`A place: expected a geohash or longitude,latitude, found ${text}`);
@@ -44,8 +42,16 @@ export function makeForm(heard) {
     input.place.value = "";
     heard.add(text);
   });
-  input.from.addEventListener("change", () => heard.change({ from: input.from.value }));
-  input.to.addEventListener("change", () => heard.change({ to: input.to.value }));
+  for (const side of /** @type {const} */ (["from", "to"])) {
+    input[side].addEventListener("change", () => {
+      const { value } = input[side];
+      // While a year is typed, it has been 2 and 20 and 202.
+      if (!value || value >= "1000") heard.change({ [side]: value });
+    });
+  }
+  byId("clear", HTMLButtonElement).addEventListener("click", () => {
+    heard.change({ like: [], unlike: [] });
+  });
   input.k.addEventListener("change", () => heard.change({ k: Number(input.k.value) }));
   input.op.addEventListener("change", () =>
     heard.change({ op: input.op.value === "min" ? "min" : "mean" }),
@@ -76,6 +82,7 @@ export function makeForm(heard) {
     },
     /** The days that the archive has. @param {[number, number] | null} span */
     limit(span) {
+      byId("when", HTMLFieldSetElement).hidden = !span;
       if (!span) return;
       for (const field of [input.from, input.to]) {
         field.min = day(span[0]);
@@ -116,6 +123,7 @@ function showExemplars(session, heard) {
     }),
   );
   list.replaceChildren(...chips);
+  byId("clear", HTMLButtonElement).hidden = !chips.length;
 }
 
 /** @param {Session} session @param {Heard} heard */
@@ -138,7 +146,8 @@ function chip(tag, kind, text, remove) {
   away.setAttribute("aria-label", `Remove ${text}`);
   away.addEventListener("click", () => {
     remove();
-    byId("place", HTMLInputElement).focus();
+    // By touch this would bring up the keyboard.
+    if (matchMedia("(pointer: fine)").matches) byId("place", HTMLInputElement).focus();
   });
   made.append(label, away);
   return made;

@@ -10,7 +10,7 @@ import { day, number, score } from "./words.js";
  * @property {number} datetime   microseconds since 1970, NaN without a date
  * @property {string} source
  * @property {number} valid      share of pixels that are data, 0..1
- * @property {number | null} score   squared distance in embedding units; null when not ranked
+ * @property {number | null} score   as of `search`, lower is more alike; null when not ranked
  * @property {readonly number[]} bounds   west south east north, degrees
  *
  * @typedef {object} Asked
@@ -22,7 +22,8 @@ import { day, number, score } from "./words.js";
  * @typedef {object} Card
  * @property {HTMLLIElement} element
  * @property {(picture: import("./client.js").Picture) => void} paint
- * @property {(message: string) => void} fail   no picture, and why
+ * @property {() => void} wait   a picture is on its way
+ * @property {() => void} fail   it does not come
  * @property {(on: boolean) => void} mark
  */
 
@@ -39,7 +40,7 @@ export function makeCard(tile, rank, asked) {
   canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded from its embedding`);
   const show = button("picture", `Show ${tile.geohash} on the map`, () => asked.go(tile));
   show.replaceChildren(canvas);
-  const note = text("p", "note", "");
+  const note = text("p", "note", "Not decoded.");
   note.hidden = true;
   const place = text("span", "rank", tile.score === null ? "" : String(rank + 1));
   element.append(place, show, facts(tile), note, choices(tile, asked));
@@ -50,17 +51,22 @@ export function makeCard(tile, rank, asked) {
     element.addEventListener(event, () => asked.point(null));
   }
 
+  let waiting = true;
+
   return Object.freeze({
     element,
+    wait() {
+      waiting = true;
+    },
     paint(picture) {
+      waiting = false;
       drawPicture(canvas, picture);
       canvas.className = "decoded";
       note.hidden = true;
     },
-    fail(message) {
+    fail() {
+      if (waiting) note.hidden = false;
       if (canvas.className === "waiting") canvas.className = "failed";
-      note.textContent = message;
-      note.hidden = false;
     },
     mark(on) {
       element.classList.toggle("marked", on);
@@ -88,7 +94,12 @@ function facts(tile) {
   };
   add("Place", tile.geohash);
   add("Date", day(tile.datetime));
-  if (tile.score !== null) add("Score", score(tile.score), "squared distance of the embeddings");
+  if (tile.score !== null)
+    add(
+      "Score",
+      score(tile.score),
+      "squared distance to what is like, less that to what is unlike: lower is more alike",
+    );
   if (tile.valid < 0.995) add("Clear", `${number(Math.floor(tile.valid * 100))} %`);
   add("Source", tile.source);
   return list;
@@ -98,9 +109,9 @@ function facts(tile) {
 function choices(tile, asked) {
   const row = document.createElement("div");
   row.className = "choices";
-  const more = button("quiet", `Find more like ${tile.geohash}`, () => asked.more(tile));
+  const more = button("quiet", `+ like ${tile.geohash}`, () => asked.more(tile));
   more.textContent = "+ like";
-  const less = button("quiet", `Find less like ${tile.geohash}`, () => asked.less(tile));
+  const less = button("quiet", `− unlike ${tile.geohash}`, () => asked.less(tile));
   less.textContent = "− unlike";
   row.append(more, less);
   return row;

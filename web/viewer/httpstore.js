@@ -60,12 +60,13 @@ export class Store {
    * more than `limit`.
    *
    * @param {string} path
-   * @param {{length?: number, limit?: number}} [size]
+   * @param {{length?: number, limit?: number, fresh?: boolean}} [how] fresh: not from the
+   *   browser's cache
    * @returns {Promise<Bytes>}
    */
-  get(path, { length, limit } = {}) {
+  get(path, { length, limit, fresh = false } = {}) {
     const most = length ?? limit ?? Infinity;
-    return this.#retrying(path, () => this.#read(path, null, length ?? null, most));
+    return this.#retrying(path, () => this.#read(path, null, length ?? null, most, fresh));
   }
 
   /**
@@ -73,15 +74,16 @@ export class Store {
    *
    * @param {string} path
    * @param {readonly Range[]} ranges
+   * @param {{fresh?: boolean}} [how]
    * @returns {Promise<Bytes[]>}
    */
-  async getRanges(path, ranges) {
+  async getRanges(path, ranges, { fresh = false } = {}) {
     const odd = ranges.find(([start, end]) => !(start >= 0 && start < end));
     if (odd) throw new BadInput(`${path}: expected ranges with 0 <= start < end, found ${odd}`);
     return Promise.all(
       ranges.map((span) => {
         const length = span[1] - span[0];
-        return this.#retrying(path, () => this.#read(path, span, length, length));
+        return this.#retrying(path, () => this.#read(path, span, length, length, fresh));
       }),
     );
   }
@@ -93,16 +95,17 @@ export class Store {
    * @param {Range | null} span
    * @param {number | null} length of the body
    * @param {number} most
+   * @param {boolean} fresh
    * @returns {Promise<Bytes>}
    */
-  async #read(path, span, length, most) {
+  async #read(path, span, length, most, fresh) {
     const control = new AbortController();
     const until = new Until(this.#deadline / 2, () => control.abort());
     const fetch = this.#fetch;
     try {
       const answer = await fetch(`${this.root}/${path}`, {
         headers: span ? { Range: `bytes=${span[0]}-${span[1] - 1}` } : {},
-        cache: path === POINTER ? "no-cache" : "default",
+        cache: fresh ? "reload" : path === POINTER ? "no-cache" : "default",
         redirect: "error",
         signal: control.signal,
       });

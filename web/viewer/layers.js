@@ -19,10 +19,11 @@ const MOST_DECODED = 1500;
 // Longer sides of the pictures laid over the map.
 const HEAT_PIXELS = 512;
 const IMAGERY_PIXELS = 1600;
+const TOO_MANY = `Zoom in: more than ${MOST_DECODED} places are in view.`;
 
 /** The layers of a map. @param {Archive} archive @param {ArchiveMap} map
- * @param {(patch: Partial<Session>) => void} change */
-export function makeLayers(archive, map, change) {
+ * @param {{change: (patch: Partial<Session>) => void, fail: (error: unknown) => void}} heard */
+export function makeLayers(archive, map, { change, fail }) {
   const controls = Object.freeze({
     imagery: byId("imagery", HTMLInputElement),
     heat: byId("heat", HTMLInputElement),
@@ -43,17 +44,19 @@ export function makeLayers(archive, map, change) {
   }
 
   /** Lay a picture of the view over the map. @param {"imagery" | "heat"} name @param {number} most
-   * @param {(view: View) => Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null}>} ask */
+   * @param {(view: View) => Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null, more?: boolean}>} ask */
   async function lay(name, most, ask) {
     const isLatest = turns[name]();
     try {
       const view = viewOf(map, most);
-      const { pixels } = await ask(view);
-      if (isLatest()) map.showPicture(name, pixels && canvasOf(pixels, view), view.bbox);
+      const { pixels, more } = await ask(view);
+      if (!isLatest()) return;
+      map.showPicture(name, pixels && canvasOf(pixels, view), view.bbox);
+      if (name === "imagery") note.textContent = more ? TOO_MANY : "";
     } catch (error) {
       if (!isLatest()) return;
-      note.textContent = error instanceof Error ? error.message : String(error);
-      drawn = "";
+      if (name === "imagery") drawn = note.textContent = "";
+      fail(error);
     }
   }
 
@@ -64,8 +67,10 @@ export function makeLayers(archive, map, change) {
   }
 
   return Object.freeze({
-    /** What this archive can show. @param {import("./client.js").Summary} summary */
-    limit(summary) {
+    /** What this archive can show; from now on it can be asked.
+     * @param {import("./client.js").Summary} summary */
+    open(summary) {
+      byId("layers", HTMLElement).inert = false;
       ndvi.disabled = !summary.ndvi;
       heat.disabled = !summary.bits;
     },
@@ -81,22 +86,15 @@ export function makeLayers(archive, map, change) {
       const of = wanted ? JSON.stringify([viewOf(map, IMAGERY_PIXELS), datetime, show]) : "";
       if (of && of === drawn) return;
       drawn = of;
-      note.textContent = "";
-      if (!wanted) {
+      note.textContent = wanted ? "Decoding." : "";
+      if (wanted) {
+        const how = { datetime, limit: MOST_DECODED, show };
+        await lay("imagery", IMAGERY_PIXELS, (view) => archive.call("mosaic", { ...view, ...how }));
+      } else {
         clear("imagery");
-        await archive.call("stop", { what: "mosaic" });
-        return;
+        // A worker that is lost has nothing left to stop.
+        await archive.call("stop", { what: "mosaic" }).catch(() => {});
       }
-      await lay("imagery", IMAGERY_PIXELS, async (view) => {
-        const found = await archive.call("mosaic", {
-          ...view,
-          datetime,
-          limit: MOST_DECODED,
-          show,
-        });
-        if (found.more) note.textContent = "Zoom in to decode what is there.";
-        return found;
-      });
     },
     /** The scores of all candidates in view; ranked: whether there are any.
      * @param {Session} session @param {boolean} ranked */
@@ -107,6 +105,7 @@ export function makeLayers(archive, map, change) {
     /** The outlines of the tiles in view, when they are few enough. */
     async outlines() {
       const isLatest = turns.outlines();
+      cells = null;
       try {
         const bbox = map.bounds();
         const { geohash, more } = await archive.call("cells", { bbox, limit: MOST_OUTLINED });
@@ -114,9 +113,7 @@ export function makeLayers(archive, map, change) {
         cells = more ? null : new Set(geohash);
         map.showTiles(more ? [] : geohash.map(cellBounds));
       } catch (error) {
-        if (!isLatest()) return;
-        cells = null;
-        note.textContent = error instanceof Error ? error.message : String(error);
+        if (isLatest()) fail(error);
       }
     },
     /** Whether a cell in view has a tile; null when that is not known. @param {string} geohash */

@@ -4,6 +4,7 @@
 
 import * as maplibre from "./vendor/maplibre-gl.js";
 import { coasts, palette, style } from "./basemap.js";
+import { boxOf, makeRectangleTool, round, wrap } from "./rectangle.js";
 
 /**
  * @typedef {readonly number[]} Box  west south east north, degrees; west > east over the antimeridian
@@ -12,13 +13,11 @@ import { coasts, palette, style } from "./basemap.js";
  * @property {(box: [number, number, number, number]) => void} onRectangle
  * @property {() => void} onView   the view has come to rest
  * @property {(rank: number | null) => void} onHover   a hit is pointed at, or none
+ * @property {() => number} covered   pixels at the top that something lies over
  */
 
 const SOURCES = /** @type {const} */ (["footprint", "tiles", "region", "hits", "exemplars"]);
 const WORKER = new URL("./vendor/maplibre-gl-worker.js", import.meta.url).href;
-
-// A rectangle smaller than this was a click.
-const LEAST_PIXELS = 4;
 
 /** The address of MapLibre's worker, which a Trusted Types policy has to let through. */
 export const MAP_WORKER = WORKER;
@@ -45,13 +44,19 @@ export function createMap(element, heard) {
   map.addControl(new maplibre.NavigationControl({ showCompass: false }), "top-right");
   map.addControl(new maplibre.ScaleControl({}), "bottom-right");
   const loaded = new Promise((resolve) => map.once("load", () => resolve(addLayers(map, colours))));
-  map.on("click", (event) => heard.onPick(wrap(event.lngLat.lng), event.lngLat.lat));
+  map.on("click", ({ lngLat, originalEvent }) => {
+    // The second of a double click zooms.
+    if (originalEvent.detail < 2) heard.onPick(wrap(lngLat.lng), lngLat.lat);
+  });
   map.on("moveend", () => heard.onView());
   map.on("mousemove", "hits", (event) =>
     heard.onHover(event.features?.[0]?.properties.rank ?? null),
   );
   map.on("mouseleave", "hits", () => heard.onHover(null));
-  const drawing = rectangleTool(map, heard.onRectangle);
+  const drawing = makeRectangleTool(map, {
+    draw: (box) => put(map, "region", box ? [polygon(box)] : []),
+    done: heard.onRectangle,
+  });
 
   return Object.freeze({
     loaded,
@@ -91,7 +96,14 @@ export function createMap(element, heard) {
      * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
     showPicture: (name, canvas, box) => showPicture(map, name, canvas, box),
     /** Bring a box into view, beside the panel. @param {Box} box @param {boolean} [gently] */
-    fit: (box, gently = true) => fit(map, box, gently),
+    fit: (box, gently = true) => fit(map, box, gently, heard.covered()),
+    /** Bring a box into view unless it is. @param {Box} box */
+    reveal: (box) => {
+      const [west, south, east, north] = unwrapped(box);
+      if (!map.getBounds().contains([(west + east) / 2, (south + north) / 2])) {
+        fit(map, box, true, heard.covered());
+      }
+    },
     /** @param {readonly [number, number, number]} view longitude, latitude, zoom */
     jump: ([lon, lat, zoom]) => map.jumpTo({ center: [lon, lat], zoom }),
     /** Longitude, latitude, zoom, as an address has them. @returns {[number, number, number]} */
@@ -100,7 +112,10 @@ export function createMap(element, heard) {
       return [round(wrap(lng), 5), round(lat, 5), round(map.getZoom(), 2)];
     },
     /** What can be seen, west south east north. @returns {[number, number, number, number]} */
-    bounds: () => boxOf(map.getBounds()),
+    bounds: () => {
+      const found = map.getBounds();
+      return boxOf(found.getWest(), found.getSouth(), found.getEast(), found.getNorth());
+    },
     size: () => ({ width: map.getCanvas().clientWidth, height: map.getCanvas().clientHeight }),
   });
 }
@@ -178,82 +193,16 @@ function showPicture(map, name, canvas, box) {
   map.addLayer({ id: name, type: "raster", source: name, paint }, above);
 }
 
-/** @param {maplibre.Map} map @param {Box} box @param {boolean} gently */
-function fit(map, box, gently) {
+/** @param {maplibre.Map} map @param {Box} box @param {boolean} gently
+ * @param {number} covered pixels at the top */
+function fit(map, box, gently, covered) {
   const [west, south, east, north] = unwrapped(box);
   const calm = !gently || matchMedia("(prefers-reduced-motion: reduce)").matches;
   map.fitBounds([west, south, east, north], {
-    padding: 40,
-    maxZoom: 15,
+    padding: { top: covered + 16, bottom: 40, left: 40, right: 40 },
+    maxZoom: 13,
     animate: !calm,
     duration: 600,
-  });
-}
-
-/** Dragging a rectangle: `start()` waits for one, `stop()` gives up, `busy()` tells.
- * @param {maplibre.Map} map @param {Heard["onRectangle"]} onRectangle */
-function rectangleTool(map, onRectangle) {
-  const element = map.getCanvasContainer();
-  let active = false;
-  /** @type {maplibre.LngLat | null} */
-  let from = null;
-
-  /** @param {PointerEvent} event */
-  const at = (event) => {
-    const { left, top } = element.getBoundingClientRect();
-    return map.unproject([event.clientX - left, event.clientY - top]);
-  };
-  /** @param {PointerEvent} event @returns {[number, number, number, number]} */
-  const box = (event) => {
-    const start = /** @type {maplibre.LngLat} */ (from);
-    return boxOf(new maplibre.LngLatBounds(start, start).extend(at(event)));
-  };
-  const stop = () => {
-    active = false;
-    from = null;
-    map.dragPan.enable();
-    element.classList.remove("drawing");
-  };
-  /** @param {number[]} found */
-  const isWide = ([west, south, east, north]) => {
-    const [a, b] = [
-      map.project([west, south]),
-      map.project([east < west ? east + 360 : east, north]),
-    ];
-    return Math.abs(b.x - a.x) >= LEAST_PIXELS && Math.abs(b.y - a.y) >= LEAST_PIXELS;
-  };
-  element.addEventListener("pointerdown", (event) => {
-    if (!active || event.button !== 0) return;
-    from = at(event);
-    element.setPointerCapture(event.pointerId);
-  });
-  element.addEventListener("pointermove", (event) => {
-    if (active && from) put(map, "region", [polygon(box(event))]);
-  });
-  element.addEventListener("pointerup", (event) => {
-    if (!active || !from) return;
-    const found = box(event);
-    from = null;
-    put(map, "region", []);
-    if (!isWide(found)) return;
-    // The click that ends the drag is not one on a place.
-    setTimeout(() => {
-      stop();
-      onRectangle(found);
-    });
-  });
-  element.addEventListener("pointercancel", () => {
-    from = null;
-    put(map, "region", []);
-  });
-  return Object.freeze({
-    start: () => {
-      active = true;
-      map.dragPan.disable();
-      element.classList.add("drawing");
-    },
-    stop,
-    busy: () => active,
   });
 }
 
@@ -273,23 +222,4 @@ function polygon(box, properties = {}) {
 /** A box whose east is not below its west. @param {Box} box */
 function unwrapped([west, south, east, north]) {
   return [west, south, east < west ? east + 360 : east, north];
-}
-
-/** @param {maplibre.LngLatBounds} found @returns {[number, number, number, number]} */
-function boxOf(found) {
-  const whole = found.getEast() - found.getWest() >= 360;
-  const west = whole ? -180 : wrap(found.getWest());
-  const east = whole ? 180 : wrap(found.getEast());
-  const box = [west, Math.max(-90, found.getSouth()), east, Math.min(90, found.getNorth())];
-  return /** @type {any} */ (box.map((side) => round(side, 6)));
-}
-
-/** Degrees in -180..180. @param {number} lon */
-function wrap(lon) {
-  return ((((lon + 180) % 360) + 360) % 360) - 180;
-}
-
-/** @param {number} value @param {number} digits */
-function round(value, digits) {
-  return Number(value.toFixed(digits));
 }

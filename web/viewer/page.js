@@ -5,6 +5,7 @@
 import { makeForm } from "./ask.js";
 import { connect } from "./client.js";
 import { byId } from "./elements.js";
+import { BadInput } from "./errors.js";
 import { cellBounds, encode, isGeohash } from "./grid.js";
 import { makeLayers } from "./layers.js";
 import { createMap, MAP_WORKER } from "./map.js";
@@ -32,7 +33,10 @@ allowOnly([MAP_WORKER, ARCHIVE_WORKER]);
 const archive = connect(new Worker(ARCHIVE_WORKER, { type: "module" }), ROOT);
 const form = makeForm({
   change,
-  add: (text) => add("like", text),
+  add: (text) => {
+    add("like", text);
+    map.reveal(boxOf(text));
+  },
   draw: toggleDrawing,
   here: () => change({ bbox: map.bounds() }),
   refuse: (message) => status.say("error", message),
@@ -42,23 +46,34 @@ const results = makeResults({
   less: (tile) => add("unlike", exemplarOf(tile)),
   go: (tile) => map.fit(tile.bounds),
   point: (rank) => mark(rank, false),
+  repaint: () => void paint(),
 });
 const map = openMap();
-const layers = makeLayers(archive, map, (patch) => {
-  keep(patch);
-  if (patch.show) void paint();
-  if (patch.heat === undefined) void layers.imagery(session, datetime());
-  if (patch.imagery === undefined) void layers.heat(session, isRanked());
+const layers = makeLayers(archive, map, {
+  change(patch) {
+    keep(patch);
+    if (patch.show) void paint();
+    if (patch.heat === undefined) void layers.imagery(session, datetime());
+    if (patch.imagery === undefined) void layers.heat(session, shown.ranked);
+  },
+  fail: (error) => status.fail(error, () => void run()),
 });
 
 let session = parseSession(location.hash).session;
 /** @type {Summary | null} */
 let summary = null;
-/** @type {{exemplars: Tile[], tiles: Tile[]}} */
-let shown = { exemplars: [], tiles: [] };
+/** @type {{exemplars: Tile[], tiles: Tile[], ranked: boolean}} ranked: by a search, so there is heat */
+let shown = { exemplars: [], tiles: [], ranked: false };
+/** The last session that could be done, to go back to from one that cannot.
+ * @type {Session | null} */
+let good = null;
+/** Bytes that a search may read without asking; more once that was agreed to. */
+let allowed = MUCH;
 const beginRun = makeTurns();
 const beginPaint = makeTurns();
 let settled = 0;
+/** Whether pictures are missing. */
+let unpainted = false;
 
 void start();
 
@@ -72,6 +87,7 @@ function openMap() {
       },
       onView: viewed,
       onHover: (rank) => mark(rank, true),
+      covered: () => byId("layers", HTMLElement).offsetHeight,
     });
   } catch (error) {
     status.say(
@@ -84,7 +100,10 @@ function openMap() {
 
 async function start() {
   status.say("loading", "Reading the archive's manifest.");
-  addEventListener("online", () => document.body.dataset.state === "offline" && retry());
+  addEventListener("online", () => {
+    if (document.body.dataset.state === "offline") retry();
+    else if (unpainted) void paint();
+  });
   try {
     summary = await archive.call("open", {});
     introduce(summary);
@@ -99,6 +118,7 @@ async function start() {
     if (!follow().view) map.fit(session.bbox ?? summary.bounds, false);
     form.open();
   } catch (error) {
+    byId("title", HTMLHeadingElement).textContent = "This archive could not be opened";
     status.fail(error, () => location.reload());
     tellSettled();
   }
@@ -124,14 +144,15 @@ function introduce(found) {
   const credits = [found.attribution, found.licence, `generation ${found.generation}`];
   byId("credits", HTMLElement).textContent = credits.filter(Boolean).join(" · ");
   form.limit(found.datetimes);
-  layers.limit(found);
+  layers.open(found);
 }
 
 /** Do what the address says. */
 function follow() {
   const { session: asked, wrong } = parseSession(location.hash);
   const show = summary?.ndvi ? asked.show : "colour";
-  session = Object.freeze({ ...asked, show });
+  const undated = summary?.datetimes ? {} : { from: "", to: "" };
+  session = Object.freeze({ ...asked, show, ...undated });
   status.warn(wrong.length ? `Of the link this was not understood: ${wrong.join(", ")}` : "");
   form.show(session);
   layers.show(session);
@@ -154,6 +175,7 @@ function keep(patch, step = false) {
 /** @param {Partial<Session>} patch */
 function change(patch) {
   status.warn("");
+  if (formatSession({ ...session, ...patch }) === formatSession(session)) return;
   keep(patch, true);
   void run();
 }
@@ -181,9 +203,8 @@ function toggleDrawing() {
   form.drawing(begin);
 }
 
-/** Do what the session says: search, or list what a rectangle holds, or wait.
- * @param {boolean} [agreed] to read much */
-async function run(agreed = false) {
+/** Do what the session says: search, or list what a rectangle holds, or wait. */
+async function run() {
   const isLatest = beginRun();
   try {
     map.showRegion(session.bbox);
@@ -191,16 +212,28 @@ async function run(agreed = false) {
     void layers.imagery(session, datetime());
     results.wait();
     await archive.call("stop", { what: "listing" });
-    if (session.like.length) await search(isLatest, agreed);
+    if (session.like.length) await search(isLatest);
     else if (session.bbox) await list(isLatest);
     else rest();
+    if (isLatest()) good = session;
   } catch (error) {
-    if (!isLatest()) return;
-    clear();
-    status.fail(error, () => void run(agreed));
+    if (isLatest()) fail(error);
   } finally {
     if (isLatest()) tellSettled();
   }
+}
+
+/** What cannot be done is said; what could be before stays. @param {unknown} error */
+function fail(error) {
+  const back = error instanceof BadInput ? good : null;
+  if (back) {
+    keep({ ...back, view: session.view });
+    map.showRegion(session.bbox);
+    map.showExemplars(session.like.map(boxOf), session.unlike.map(boxOf));
+  }
+  if (back?.like.length) results.stay();
+  else clear();
+  status.fail(error, () => void run());
 }
 
 /** For whoever waits, a test say: what was asked last has been done. */
@@ -218,36 +251,44 @@ function rest() {
   );
 }
 
-/** @param {() => boolean} isLatest @param {boolean} agreed */
-async function search(isLatest, agreed) {
+/** @param {() => boolean} isLatest */
+async function search(isLatest) {
   status.say("searching", "Looking through the archive.");
   const { like, unlike, bbox, k, op, invert, everyDate } = session;
   const perPlace = /** @type {0 | 1} */ (everyDate ? 0 : 1);
   const query = { like, unlike, bbox, datetime: datetime(), k, op, invert, perPlace };
   const cost = await archive.call("cost", query);
   if (!isLatest()) return;
-  if (cost.bytes > MUCH && !agreed) return ask(cost);
+  if (cost.bytes > allowed) return ask(cost);
   const found = await archive.call("search", query, {
     onProgress: ({ done, total }) => isLatest() && status.progress(done, total),
   });
   if (!isLatest()) return;
-  show(found, counted(found.hits.length, everyDate ? "tile" : "place"));
+  show({ ...found, ranked: true }, counted(found.hits.length, everyDate ? "tile" : "place"));
   results.note(
-    `${counted(found.candidates, "candidate")} compared in ${found.seconds.toFixed(2)} s; meanwhile ` +
-      `${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`,
+    `${counted(found.candidates, "candidate")} compared in ${found.seconds.toFixed(2)} s; ` +
+      (found.requests
+        ? `meanwhile ${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`
+        : "all of it had been read and checked before."),
   );
   if (found.hits.length) status.say("ready", "");
-  else if (bbox || datetime())
-    status.say("empty", "The rectangle and the dates leave no other tile.");
+  else if (limits()) status.say("empty", `No other tile to compare with ${limits()}.`);
   else status.say("empty", "The archive has no other tile to compare with.");
-  await Promise.all([paint(), layers.heat(session, isRanked())]);
+  await Promise.all([paint(), layers.heat(session, shown.ranked)]);
 }
 
 /** @param {import("./client.js").Cost} cost */
 function ask({ bytes: size, requests }) {
   clear();
   const text = `This search may read ${bytes(size)} in ${counted(requests, "request")}. Draw a rectangle to read less.`;
-  status.say("asking", text, { label: "Search everything", act: () => void run(true) });
+  status.say("asking", text, {
+    label: "Search everything",
+    act: () => {
+      allowed = size;
+      byId("message", HTMLParagraphElement).focus();
+      void run();
+    },
+  });
 }
 
 /** Tiles of the rectangle, to choose exemplars from. @param {() => boolean} isLatest */
@@ -256,23 +297,23 @@ async function list(isLatest) {
   const wanted = { bbox: session.bbox, datetime: datetime(), limit: MOST_LISTED };
   const found = await archive.call("tiles", wanted);
   if (!isLatest()) return;
-  show({ hits: found.tiles, exemplars: [] }, counted(found.tiles.length, "place"));
+  show({ hits: found.tiles, exemplars: [], ranked: false }, counted(found.tiles.length, "place"));
   const more = found.more ? ` The first ${number(MOST_LISTED)} are shown.` : "";
   if (found.tiles.length)
     status.say("ready", `Choose what to look for: “+ like” on a tile.${more}`);
-  else status.say("empty", "No tile in this rectangle on these dates.");
+  else status.say("empty", `No tile ${limits()}.`);
   await Promise.all([paint(), layers.heat(session, false)]);
 }
 
-/** @param {{hits: Tile[], exemplars: Tile[]}} found @param {string} title */
-function show({ hits, exemplars }, title) {
-  shown = { exemplars, tiles: hits };
+/** @param {{hits: Tile[], exemplars: Tile[], ranked: boolean}} found @param {string} title */
+function show({ hits, exemplars, ranked }, title) {
+  shown = { exemplars, tiles: hits, ranked };
   results.show(hits, title);
   map.showHits(hits.map((tile) => tile.bounds));
 }
 
 function clear() {
-  shown = { exemplars: [], tiles: [] };
+  shown = { exemplars: [], tiles: [], ranked: false };
   results.clear();
   map.showHits([]);
   void layers.heat(session, false);
@@ -282,6 +323,7 @@ function clear() {
 async function paint() {
   const isLatest = beginPaint();
   const { exemplars, tiles } = shown;
+  results.expect();
   const rows = [...exemplars, ...tiles].map(({ geohash, datetime, source }) => ({
     geohash,
     datetime,
@@ -303,8 +345,11 @@ async function paint() {
         },
       },
     );
+    unpainted = false;
   } catch (error) {
-    if (isLatest()) results.fail(`Not decoded: ${error instanceof Error ? error.message : error}`);
+    if (!isLatest()) return;
+    unpainted = true;
+    results.fail(`Not decoded: ${error instanceof Error ? error.message : error}`);
   }
 }
 
@@ -313,13 +358,8 @@ function viewed() {
   if (!summary) return;
   keep({ view: map.view() });
   void layers.outlines();
-  void layers.heat(session, isRanked());
+  void layers.heat(session, shown.ranked);
   void layers.imagery(session, datetime());
-}
-
-/** Whether what is listed is in an order, so that there is heat. */
-function isRanked() {
-  return session.like.length > 0 && shown.tiles.length > 0;
 }
 
 /** @param {number | null} rank @param {boolean} reveal */
@@ -334,9 +374,15 @@ function datetime() {
   return from || to ? `${from || ".."}/${to || ".."}` : null;
 }
 
-/** A tile as an exemplar. @param {Tile} tile */
+/** What a search is limited to, in words. */
+function limits() {
+  const found = [session.bbox ? "in the rectangle" : "", datetime() ? "on these dates" : ""];
+  return found.filter(Boolean).join(" ");
+}
+
+/** A tile as an exemplar, of its own date. @param {Tile} tile */
 function exemplarOf({ geohash, datetime }) {
-  return session.everyDate && day(datetime) ? `${geohash}@${day(datetime)}` : geohash;
+  return day(datetime) ? `${geohash}@${day(datetime)}` : geohash;
 }
 
 /** The cell of an exemplar. @param {string} text */

@@ -19,7 +19,8 @@ import { take } from "./rows.js";
 /** @typedef {import("./decode.js").Limits} Limits */
 /** @typedef {import("./rows.js").Table} Table */
 
-const BATCH = 12;
+/** How many pictures come at a time; the stretch of colours is that of the first ones. */
+export const BATCH = 12;
 
 /** Paints rows with one stretch. */
 export class Painter {

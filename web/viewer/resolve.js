@@ -20,8 +20,8 @@ const COLUMNS = Object.freeze(["embedding", "model_id", "valid_fraction"]);
 const ALL = Object.freeze(["geohash", "datetime", "source", ...COLUMNS, "shard", "at"]);
 
 /**
- * The rows that stand for places in a space, in their order. also: the reads of the search that follows, so that shards which
- * both need are fetched the same way. Throws BadInput.
+ * The rows that stand for places in a space, in their order. also: the reads of the search that
+ * follows, so that shards which both need are fetched the same way. Throws BadInput.
  *
  * @param {Archive} archive
  * @param {readonly Place[]} places

@@ -11,12 +11,15 @@ import { makeCard } from "./cards.js";
  * @typedef {import("./client.js").Picture} Picture
  */
 
-/** The list, empty at first. @param {Asked} asked */
+/** The list, empty at first. @param {Asked & {repaint: () => void}} asked */
 export function makeResults(asked) {
   const section = byId("found", HTMLElement);
   const list = byId("cards", HTMLOListElement);
   const count = byId("count", HTMLHeadingElement);
   const spent = byId("spent", HTMLParagraphElement);
+  const undecoded = byId("undecoded", HTMLParagraphElement);
+  const why = byId("why", HTMLSpanElement);
+  byId("repaint", HTMLButtonElement).addEventListener("click", asked.repaint);
   /** @type {import("./cards.js").Card[]} */
   let cards = [];
 
@@ -32,11 +35,17 @@ export function makeResults(asked) {
       section.ariaBusy = "false";
       // Whoever came here by a card goes on from the top of the new ones.
       if (held) count.focus();
+      // Below the form, on a narrow screen, they would not be seen to have come.
+      if (matchMedia("(max-width: 760px)").matches) count.scrollIntoView({ block: "start" });
     },
     clear() {
       cards = [];
       list.replaceChildren();
       section.hidden = true;
+      section.ariaBusy = "false";
+    },
+    /** No others come. */
+    stay() {
       section.ariaBusy = "false";
     },
     /** Others are on their way. */
@@ -51,9 +60,16 @@ export function makeResults(asked) {
     paint(rank, picture) {
       cards[rank]?.paint(picture);
     },
-    /** @param {string} message */
+    /** Pictures of all are on their way. */
+    expect() {
+      undecoded.hidden = true;
+      for (const card of cards) card.wait();
+    },
+    /** Pictures do not come, and why. @param {string} message */
     fail(message) {
-      for (const card of cards) card.fail(message);
+      why.textContent = message;
+      undecoded.hidden = false;
+      for (const card of cards) card.fail();
     },
     /** Mark one card, and bring it into view when it was found on the map.
      * @param {number | null} rank @param {boolean} reveal */

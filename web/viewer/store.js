@@ -3,7 +3,7 @@
  */
 
 import { BLOCK, DIGEST, blockCount, checkBlockRange, checkObject } from "./digests.js";
-import { BadInput } from "./errors.js";
+import { BadInput, Damaged } from "./errors.js";
 import { Store } from "./httpstore.js";
 import { objectPath } from "./manifest.js";
 
@@ -52,10 +52,12 @@ export class VerifiedObject {
    *
    * @returns {Promise<Bytes>}
    */
-  async whole() {
-    const data = await this.#store.get(this.path, { length: this.length });
-    await checkObject(this.path, data, this.sha256, this.length);
-    return data;
+  whole() {
+    return freshIfDamaged(async (fresh) => {
+      const data = await this.#store.get(this.path, { length: this.length, fresh });
+      await checkObject(this.path, data, this.sha256, this.length);
+      return data;
+    });
   }
 
   /**
@@ -78,13 +80,18 @@ export class VerifiedObject {
       const data = await this.whole();
       return ranges.map(([start, end]) => data.subarray(start, end));
     }
-    const [outboard, bodies] = await Promise.all([
-      this.outboard(),
-      this.#store.getRanges(this.path, spans),
-    ]);
-    await Promise.all(
-      bodies.map((body, i) => checkBlockRange(this.path, body, spans[i][0], outboard, this.length)),
-    );
+    const bodies = await freshIfDamaged(async (fresh) => {
+      const [outboard, found] = await Promise.all([
+        this.outboard(),
+        this.#store.getRanges(this.path, spans, { fresh }),
+      ]);
+      await Promise.all(
+        found.map((body, i) =>
+          checkBlockRange(this.path, body, spans[i][0], outboard, this.length),
+        ),
+      );
+      return found;
+    });
     return ranges.map((range) => cut(spans, bodies, range));
   }
 
@@ -105,6 +112,23 @@ export class VerifiedObject {
       this.#outboard = null;
       throw error;
     }
+  }
+}
+
+/**
+ * What is damaged may be so in the browser's cache alone, where it would stay: it is fetched once
+ * more, past the cache.
+ *
+ * @template T
+ * @param {(fresh: boolean) => Promise<T>} fetch
+ * @returns {Promise<T>}
+ */
+async function freshIfDamaged(fetch) {
+  try {
+    return await fetch(false);
+  } catch (error) {
+    if (!(error instanceof Damaged)) throw error;
+    return fetch(true);
   }
 }
 

@@ -10,7 +10,7 @@ import { makeShades, paint } from "./heat.js";
 import { loadKernels } from "./kernels.js";
 import { makeRaster } from "./mercator.js";
 import { paste } from "./mosaic.js";
-import { Painter } from "./painter.js";
+import { BATCH, Painter } from "./painter.js";
 import { concat, take } from "./rows.js";
 import { extentOf } from "./views.js";
 
@@ -292,13 +292,13 @@ function tilesOf(rows, ranked) {
 }
 
 /**
- * Positions 0..n in steps, so that the first few are of everywhere: the stretch of colours is
- * theirs.
+ * Positions 0..n in steps, so that the first batch is of everywhere: the stretch of colours is
+ * its.
  *
  * @param {number} n
  */
 function spreadOut(n) {
-  const step = Math.max(1, Math.floor(n / 24));
+  const step = Math.max(1, Math.ceil(n / BATCH));
   const order = [];
   for (let first = 0; first < step; first++) {
     for (let at = first; at < n; at += step) order.push(at);
