@@ -91,6 +91,7 @@ bench: .venv/ready .venv/imagery browser
 	status=0; \
 	$(BIN)/python benchmarks/bench_first_light.py --full-size || status=$$?; \
 	$(BIN)/python benchmarks/bench_browser.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_sizing.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 

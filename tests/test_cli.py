@@ -64,7 +64,7 @@ def test_every_command_has_help_and_the_common_options(capsys, name):
 
 def test_the_commands_are_those_of_this_release():
     assert set(cli.commands) == set(
-        "build plan train encode commit info verify search decode sql serve publish".split()
+        "build plan train encode commit size info verify search decode sql serve publish".split()
     )
 
 
@@ -120,6 +120,10 @@ def test_the_steps_of_an_array_job_pass_plan_and_part_on(capsys, jobs):
         "build a --out A --codec none",
         "build a --out A --bands B1,B1",
         "build a --out A --recipe none.toml",
+        "size",
+        "size a",
+        "size a --error 0",
+        "size a --error many",
         "encode A --part 4/4",
         "encode A --part 1",
         "search A --like 1,2 --bbox 1,2,3",

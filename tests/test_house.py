@@ -16,16 +16,16 @@ SOURCE = HOME / "src" / "embarchive"
 ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
-    regions quantize rows filters model tensors components baselines train export parts
+    regions quantize rows filters model tensors components baselines sizing train export parts
     partition manifest headers storage localstore remote objectstore httpstore store commit
     additions shards verify search reads exemplars queries reader decode weights resolve archive
-    sql feeds encode staging gather fitting step_plan step_train step_encode step_commit engine
-    jobs save page publish welcome answers serve options terminal cli
+    sql feeds encode staging gather fitting step_plan step_size step_train step_encode step_commit
+    engine jobs save page publish welcome answers serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
-    resample tiles regions quantize rows filters model tensors components baselines partition
+    resample tiles regions quantize rows filters model tensors components baselines sizing partition
     parts manifest headers shards search reads exemplars queries welcome
 """.split()
 ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}}

@@ -29,6 +29,7 @@ from embarchive.options import (
     PLAN,
     POLYGON,
     RECIPE,
+    SCENE_WISHES,
     SCENES,
     WHERE,
     WORKERS,
@@ -37,7 +38,7 @@ from embarchive.options import (
 )
 from embarchive.progress import Progress
 from embarchive.recipe import Recipe, read_recipe
-from embarchive.terminal import Shell, columns, hit_lines
+from embarchive.terminal import Shell, columns, hit_lines, size_lines
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
@@ -149,6 +150,24 @@ def commit(shell: Shell, archive: str, plan: str | None) -> None:
     from embarchive import jobs
 
     shell.say(jobs.commit(archive, plan=plan, progress=shell.progress))
+
+
+@command(
+    SCENES,
+    *SCENE_WISHES,
+    click.option("--error", type=float, metavar="E", help="Mean squared error to meet."),
+    click.option("--relative", is_flag=True, help="E and errors as shares of the tile mean's."),
+)
+def size(
+    shell: Shell, scenes: Sequence[str], error: float | None, relative: bool, **options: Any
+) -> None:
+    """Say how many numbers a tile's code needs, from short trainings on some regions."""
+    recipe = _recipe(**options)
+    from embarchive.step_size import size as choose
+
+    progress = shell.progress
+    found = choose(list(scenes), recipe, error=error, relative=relative, progress=progress)
+    shell.say(found, size_lines(found))
 
 
 # ------------------------------------------------------------ reading an archive

@@ -53,6 +53,11 @@ def split_cells(cells: Names, settings: Settings, seed: int) -> Split:
     return Split(frozenset(names[keep].tolist()), frozenset(names[test].tolist()))
 
 
+def step_seconds(settings: Settings, batch: int) -> float:
+    """What a training step of the shared networks is expected to take."""
+    return 0.004 + 8e-7 * settings.height * settings.width * len(settings.bands) * batch / 24
+
+
 def fit_space(
     store: Store,
     settings: Settings,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import engine, model, regions, tiles
+from embarchive import engine, fitting, model, regions, tiles
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
@@ -75,7 +75,7 @@ def dry_run(scenes: Sequence[str], out: str, recipe: Recipe) -> dict[str, Any]:
     size = {kind: _numbers(arch, kind) for kind in ("encoder", "backbone", "adapter")}
     weights = 2 * (size["encoder"] + size["backbone"] + areas * size["adapter"])
     steps = recipe.steps + areas * recipe.adapter_steps if job.parent == 0 else 0
-    a_step = 0.004 + 8e-7 * s.height * s.width * len(s.bands) * recipe.batch / 24
+    a_step = fitting.step_seconds(s, recipe.batch)
     return {
         "scenes": len(found),
         "tiles": total,

@@ -71,13 +71,16 @@ EXEMPLARS: tuple[Option, ...] = (
     ),
     click.option("--space", metavar="ID", help="Embedding space; default the newest."),
 )
-RECIPE: tuple[Option, ...] = (
+SCENE_WISHES: tuple[Option, ...] = (
     click.option("--recipe", metavar="FILE", help="TOML file, see docs/recipe.md."),
     click.option("--precision", type=int, metavar="P", help="Geohash length of a tile."),
     click.option("--bands", metavar="A,B,…", callback=_names, help="Bands to keep, in order."),
     click.option("--dates", metavar="A,B,…", callback=_names, help="Dates the files lack."),
-    click.option("--codec", type=click.Choice(CODECS), help="What a region's decoder is."),
     click.option("--seed", type=int, metavar="N", help="Seed of training."),
+)
+RECIPE: tuple[Option, ...] = (
+    *SCENE_WISHES,
+    click.option("--codec", type=click.Choice(CODECS), help="What a region's decoder is."),
 )
 OUT = click.option("--out", required=True, metavar="ARCHIVE", help="Folder or s3:// URL.")
 WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.")

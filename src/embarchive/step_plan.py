@@ -38,10 +38,27 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
     if head is not None:
         _check_append(store.root, head.generation.settings, recipe)
         recipe = replace(recipe, bands=head.generation.settings.bands)
+    scenes, settings = look(paths, recipe, head.generation.settings if head else None)
+    values = {key: getattr(recipe, key) for key in MODEL_KEYS}
+    return JobPlan(
+        tuple(scene_to_json(scene) for scene in scenes),
+        settings,
+        values,
+        head.generation.number if head else 0,
+    )
+
+
+def look(
+    paths: Sequence[str], recipe: Recipe, held: Settings | None = None
+) -> tuple[list[Scene], Settings]:
+    """The scenes, and the settings that they have to fit: those held, or a new archive's.
+
+    Raises BadInput where there are no scenes, or one of other bands or units.
+    """
     scenes = find_scenes(paths, recipe)
     if not scenes:
         raise BadInput(f"scenes: expected rasters in {', '.join(paths)}, found none")
-    settings = head.generation.settings if head else _settings(scenes, recipe)
+    settings = held or _settings(scenes, recipe)
     for scene in scenes:
         names = tuple(band.name for band in scene.bands)
         if names != settings.bands:
@@ -54,13 +71,7 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
                 f"scene {scene.source}: expected the archive's {settings.units} values, found "
                 f"{scene.units} ones; give scale and offset in the recipe as it was built"
             )
-    values = {key: getattr(recipe, key) for key in MODEL_KEYS}
-    return JobPlan(
-        tuple(scene_to_json(scene) for scene in scenes),
-        settings,
-        values,
-        head.generation.number if head else 0,
-    )
+    return scenes, settings
 
 
 def _check_append(root: str, held: Settings, recipe: Recipe) -> None:

@@ -62,6 +62,28 @@ def hit_lines(hits: pa.Table) -> list[str]:
     return columns([heads, *map(list, rows)])
 
 
+def size_lines(found: Mapping[str, Any]) -> list[str]:
+    """The document of `size` as text: regions, fits, the curve, the choice."""
+    names = list(found["regions"][0]["complexity"])
+    regions: list[list[Any]] = [["region", "tiles", *names, "tile mean"]]
+    for row in found["regions"]:
+        level = [f"{value:.3g}" for value in row["complexity"].values()]
+        regions.append([row["name"], row["tiles"], *level, f"{row['tile_mean']:.3g}"])
+    fits = [["complexity", "form", "held-out R2"]]
+    fits += [[row["complexity"], row["form"], f"{row['r2']:.3f}"] for row in found["fits"]]
+    curve: list[list[Any]] = [["numbers", "predicted error", "measured"]]
+    for row in found["curve"]:
+        seen = None if row["measured"] is None else f"{row['measured']:.3g}"
+        curve.append([row["size"], f"{row['error']:.3g}", seen])
+    best, asked = found["best"], found["error"]
+    verdict = f"none: {found['reason']}"
+    if found["chosen"] is not None:
+        verdict = f"{found['chosen']}, the least that meets {asked:g}"
+    told = f"best fit: {best['form']} in {best['complexity']}; errors in {found['unit']}"
+    parts = [columns(regions), columns(fits), [told], columns(curve)]
+    return [line for part in parts for line in [*part, ""]] + [f"chosen: {verdict}"]
+
+
 def columns(rows: Sequence[Sequence[Any]]) -> list[str]:
     """Rows of values as aligned text."""
     texts = [["" if value is None else str(value) for value in row] for row in rows]
