@@ -16,8 +16,9 @@ SOURCE = HOME / "src" / "embarchive"
 ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
-    regions quantize rows filters model tensors components baselines sizing train export parts
-    partition manifest headers storage localstore remote objectstore httpstore store commit
+    regions quantize rows filters model tensors components baselines sizing train frozen adapters
+    export parts partition manifest headers storage localstore remote objectstore httpstore store
+    commit
     additions shards verify search reads exemplars queries reader decode weights resolve archive
     sql feeds encode staging gather fitting step_plan step_size step_train step_encode step_commit
     engine jobs save page publish welcome answers serve options terminal cli
@@ -36,7 +37,7 @@ DOORS = {
     "rasterio": {"placement", "rasters", "pictures"},
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
-    "torch": {"train", "encode", "feeds"},
+    "torch": {"train", "frozen", "adapters", "encode", "feeds"},
     "onnx": {"export"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},

@@ -12,7 +12,7 @@ from embarchive.model import Architecture
 from embarchive.recipe import Recipe
 
 torch = pytest.importorskip("torch")
-from embarchive import train  # noqa: E402
+from embarchive import adapters, train  # noqa: E402
 
 RECIPE = Recipe(steps=40, batch=8, adapter_steps=40)
 
@@ -92,22 +92,13 @@ def test_an_adapter_helps_a_region_and_refit_helps_it_more_than_nothing():
     _, held, _, fitted = known()
     region = held[:80] * 1.3 + 0.2
     z = model.encode_batch(SMALL, fitted.encoder, region)
-    adapter = train.fit_adapter(SMALL, fitted.decoder, z, region, RECIPE)
-    assert {name: value.shape for name, value in adapter.items()} == SMALL.shapes("adapter")
+    (adapter,) = adapters.fit_adapters(SMALL, fitted.decoder, [(z, region)], RECIPE)
     plain, adapted = (
         np.mean((model.decode_batch(SMALL, fitted.decoder, own, z) - region) ** 2)
         for own in (None, adapter)
     )
     assert adapted < plain
     assert held_out_error(train.refit(SMALL, fitted, region, RECIPE), region) < plain
-
-
-def test_no_adapter_steps_give_the_adapter_that_changes_nothing():
-    chips, _, _, fitted = known()
-    z = model.encode_batch(SMALL, fitted.encoder, chips[:9])
-    found = train.fit_adapter(SMALL, fitted.decoder, z, chips[:9], Recipe(adapter_steps=0))
-    neutral = model.neutral_adapter(SMALL)
-    assert all(np.array_equal(found[name], value) for name, value in neutral.items())
 
 
 def test_too_few_tiles_are_refused():

@@ -8,14 +8,15 @@ of at most 4,096 training tiles with as many numbers as the embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, export, model, quantize, regions, tensors, train
+from embarchive import adapters, digests, encode, export, model, quantize, regions, tensors, train
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.components import Fitted
 from embarchive.errors import BadInput
@@ -102,19 +103,35 @@ def fit_space(
     )
 
 
-def fit_region(
+def fit_adapters(
+    base: Base, settings: Settings, recipe: Recipe, chips: Sequence[Array]
+) -> Iterator[model.Weights]:
+    """Adapters of regions, in their order, for the training chips float32 (n, bands, height,
+    width) of each: neutral where they are too few, or where the archive's decoders are others.
+    """
+    least = train.LEAST_TILES if settings.codec == "adapter" else math.inf
+    data = [(_stored_vectors(base, some), some) for some in chips if len(some) >= least]
+    arch = base.architecture
+    with closing(adapters.fit_adapters(arch, base.backbone, data, recipe)) as found:
+        for some in chips:
+            yield next(found) if len(some) >= least else model.neutral_adapter(arch)
+
+
+def write_region(
     store: Store,
     base: Base,
     settings: Settings,
     recipe: Recipe,
     region: str,
     data: tuple[Sample, Sample],
+    fresh: model.Weights,
     pca: Pca | None,
 ) -> dict[str, Any]:
-    """Fit and write a region's decoder; its row of the models table as JSON values.
+    """Write a region's decoder; its row of the models table as JSON values.
 
-    data: training and test chips of the region. Where they are too few to train on, a
-    neutral adapter stands for an adapter or a full network; train_tiles says how many they were.
+    data: training and test chips of the region; fresh: its adapter. A full network is fitted
+    here. Where the chips are too few to train on, the neutral adapter stands for it, too;
+    train_tiles says how many they were.
     """
     train_set, test_set = data
     space, arch, kind = base.space, base.architecture, settings.codec
@@ -127,10 +144,6 @@ def fit_region(
         made = (space.backbone or "", space.backbone_length)
     else:
         kind = "adapter"
-        fresh = model.neutral_adapter(arch)
-        if enough:
-            z = _stored_vectors(base, train_set.pixels)
-            fresh = train.fit_adapter(arch, base.backbone, z, train_set.pixels, recipe)
         sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe)
         made = (sha, length)
     row = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
-from embarchive.gather import Sample, gather
+from embarchive.gather import Names, Sample, gather
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
 from embarchive.progress import Report
@@ -25,8 +25,12 @@ from embarchive.step_plan import plan_cells
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
-# Bytes of chips kept in memory to train the shared networks, and a region's decoder.
-ROOM, REGION_ROOM = 128 << 20, 48 << 20
+# Bytes of chips kept in memory to train the shared networks, a region's decoder, and decoders of
+# regions that train together.
+ROOM, REGION_ROOM, CHUNK_ROOM = 128 << 20, 48 << 20, 96 << 20
+
+# Training and test chips of a region.
+Data = tuple[Sample, Sample]
 
 
 def train(
@@ -106,9 +110,7 @@ def _train_regions(
     todo = [name for name in wanted if staging.read("train", region_record(name)) is None]
     if not todo:
         return
-    scenes = [scene_from_json(values) for values in job.scenes]
     every = np.unique(np.concatenate(plan_cells(job)))
-    owner = regions.region_of(every, job.settings)
     if "train" in record:
         split = Split(frozenset(record["train"]), frozenset(record["test"]))
     else:
@@ -116,20 +118,58 @@ def _train_regions(
     pca: Pca | None = None
     if sample is not None:
         pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
-        sampled = regions.region_of(sample.geohash, job.settings)
-    for done, region in enumerate(todo):
-        if sample is not None and sample.whole:
-            own = sample.only(sampled == region)
+    done = 0
+    for chunk in chunks(todo, _loader(job, every, split, sample)):
+        chips = [data[0].pixels for _, data in chunk]
+        fresh = fitting.fit_adapters(base, job.settings, job.recipe, chips)
+        for (region, data), own in zip(chunk, fresh, strict=True):
+            row = fitting.write_region(
+                store, base, job.settings, job.recipe, region, data, own, pca
+            )
+            staging.write("train", region_record(region), row)
+            done += 1
+            progress("regions", done, len(todo))
+        # The next chunk is read before this name is bound to it.
+        del chips, data
+        chunk.clear()
+        give_back()
+
+
+def chunks(todo: Sequence[str], load: Callable[[str], Data]) -> Iterator[list[tuple[str, Data]]]:
+    """Regions with their chips, as many at once as fit in CHUNK_ROOM, at least one."""
+    chunk: list[tuple[str, Data]] = []
+    room = CHUNK_ROOM
+    for region in todo:
+        data = load(region)
+        size = sum(some.pixels.nbytes for some in data)
+        if chunk and size > room:
+            yield chunk
+            chunk, room = [], CHUNK_ROOM
+        chunk.append((region, data))
+        room -= size
+    yield chunk
+
+
+def _loader(
+    job: JobPlan, every: Names, split: Split, sample: Sample | None
+) -> Callable[[str], Data]:
+    """Gives the chips of a region: of the sample when it holds all, else of the scenes."""
+    scenes = [scene_from_json(values) for values in job.scenes]
+    owner = regions.region_of(every, job.settings)
+    whole = sample if sample is not None and sample.whole else None
+    sampled = owner[:0] if whole is None else regions.region_of(whole.geohash, job.settings)
+
+    def load(region: str) -> Data:
+        if whole is not None:
+            own = whole.only(sampled == region)
         else:
             cells = every[owner == region]
             own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
-        data = own.only(keep), own.only(test)
-        row = fitting.fit_region(store, base, job.settings, job.recipe, region, data, pca)
-        staging.write("train", region_record(region), row)
-        give_back()
-        progress("regions", done + 1, len(todo))
+        return own.only(keep), own.only(test)
+
+    return load
 
 
 def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:

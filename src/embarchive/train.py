@@ -1,4 +1,4 @@
-"""Fit the archive-wide VAE, a region's adapter, or a region's whole VAE.
+"""Fit the archive-wide VAE, or a region's whole VAE.
 
 The objective is squared error, a tile's divided by its foretold scale, plus beta times the
 Kullback-Leibler divergence to a unit normal (Kingma and Welling 2014). The networks start as
@@ -75,30 +75,6 @@ def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fi
     # Few tiles: as many steps as the archive-wide network had only learn them by heart.
     short = replace(recipe, steps=max(1, 2 * recipe.adapter_steps))
     return _descend(arch, start, x, short, lambda done, total: None, rate=LEARNING_RATE / 10)
-
-
-def fit_adapter(
-    arch: Architecture, backbone: model.Weights, z: Array, chips: Array, recipe: Recipe
-) -> dict[str, Array]:
-    """A region's adapter for stored vectors z float32 (n, dim) of chips in recipe units."""
-    adapter = model.neutral_adapter(arch)
-    params = {name: torch.tensor(value, requires_grad=True) for name, value in adapter.items()}
-    fixed = {name: torch.tensor(value) for name, value in backbone.items()}
-    mean, std = fixed["mean"][:, None, None], fixed["std"][:, None, None]
-    x, codes = (torch.tensor(chips) - mean) / std, torch.tensor(z)
-    optimiser = torch.optim.Adam(params.values(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, recipe.adapter_steps))
-    generator = torch.Generator().manual_seed(recipe.seed)
-    with torch.no_grad():
-        usual = (decode(arch, fixed, params, codes[:64]) - x[:64]).square().mean()
-    for _ in range(recipe.adapter_steps):
-        pick = torch.randint(0, len(x), (min(64, len(x)),), generator=generator)
-        error = (decode(arch, fixed, params, codes[pick]) - x[pick]).square().mean()
-        # Shrinks towards the backbone, which a region of few tiles cannot better much.
-        drift = sum((p - torch.tensor(adapter[k])).square().sum() for k, p in params.items())
-        _advance(error + usual * drift / len(x), optimiser, list(params.values()))
-        schedule.step()
-    return {name: value.detach().numpy() for name, value in params.items()}
 
 
 def _flip(x: Array, way: float) -> Array:
