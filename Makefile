@@ -92,6 +92,7 @@ bench: .venv/ready .venv/imagery browser
 	$(BIN)/python benchmarks/bench_first_light.py --full-size || status=$$?; \
 	$(BIN)/python benchmarks/bench_browser.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_sizing.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_train_many.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 

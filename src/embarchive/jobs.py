@@ -74,7 +74,8 @@ def dry_run(scenes: Sequence[str], out: str, recipe: Recipe) -> dict[str, Any]:
     arch = model.choose_architecture(len(s.bands), s.height, s.width, s.dim)
     size = {kind: _numbers(arch, kind) for kind in ("encoder", "backbone", "adapter")}
     weights = 2 * (size["encoder"] + size["backbone"] + areas * size["adapter"])
-    steps = recipe.steps + areas * recipe.adapter_steps if job.parent == 0 else 0
+    # An adapter's step is that of a decoder alone, and many share their passes.
+    steps = recipe.steps + areas * recipe.adapter_steps / 3 if job.parent == 0 else 0
     a_step = fitting.step_seconds(s, recipe.batch)
     return {
         "scenes": len(found),
