@@ -146,7 +146,8 @@ def main() -> int:
         fit(name, base, next(chunks(base, 8, 32)), 5)
     rows = [row for case in CASES for row in measure(base, *case)]
     save("train_many", rows)
-    bad = [r for r in rows[1::2] if r["ratio"] < LEAST_RATIO]
+    # The promise is of many regions; of a few with many tiles the ratio is told, not promised.
+    bad = [r for r in rows[1::2] if r["regions"] >= 64 and r["ratio"] < LEAST_RATIO]
     return int(bool(bad) or any(r["loss_difference"] > LARGEST_DIFFERENCE for r in rows))
 
 
