@@ -28,6 +28,11 @@ async function demo(context, hook) {
   return { archive, summary, asked };
 }
 
+/** A picture of all of an archive. @param {import("../viewer/client.js").Summary} summary */
+function viewOf({ bounds }) {
+  return { bbox: bounds, width: 60, height: 40 };
+}
+
 test("an archive is summed up in plain values", async (context) => {
   const { summary } = await demo(context);
   assert.deepEqual(structuredClone(summary), summary);
@@ -50,7 +55,7 @@ test("an archive is summed up in plain values", async (context) => {
 
 test("a search comes as tiles, and its heat as pixels", async (context) => {
   const { archive, summary } = await demo(context);
-  const view = { bbox: summary.bounds, width: 60, height: 40 };
+  const view = viewOf(summary);
   const clear = await archive.call("heat", view);
   assert.equal(clear.pixels.some(Boolean), false);
   /** @type {object[]} */
@@ -151,12 +156,7 @@ test("errors arrive as what they are", async (context) => {
 
 test("a mosaic has pixels where tiles are, none when they are too many", async (context) => {
   const { archive, summary } = await demo(context);
-  const view = {
-    bbox: summary.bounds,
-    width: 60,
-    height: 40,
-    show: /** @type {const} */ ("colour"),
-  };
+  const view = { ...viewOf(summary), show: /** @type {const} */ ("colour") };
   const whole = await archive.call("mosaic", { ...view, limit: 1000 });
   assert.deepEqual([whole.tiles, whole.more, whole.pixels?.length], [640, false, 60 * 40 * 4]);
   assert.ok(new Uint32Array(whole.pixels?.buffer ?? new ArrayBuffer(0)).every(Boolean));
@@ -166,12 +166,7 @@ test("a mosaic has pixels where tiles are, none when they are too many", async (
 
 test("what is stopped is rejected, and the next thing goes on", async (context) => {
   const { archive, summary } = await demo(context);
-  const view = {
-    bbox: summary.bounds,
-    width: 60,
-    height: 40,
-    show: /** @type {const} */ ("colour"),
-  };
+  const view = { ...viewOf(summary), show: /** @type {const} */ ("colour") };
   const ended = assert.rejects(archive.call("mosaic", { ...view, limit: 1000 }), /abort/);
   await archive.call("stop", { what: "mosaic" });
   await ended;

@@ -319,7 +319,7 @@ test("a flipped byte in a range, or in the outboard, is damaged", async () => {
     /^Damaged: x: block 1: expected digest [0-9a-f]{32}, found/,
   );
   const other = await large();
-  other.server.break_("blocks/", "flip", 4);
+  other.server.break_("blocks/", "flip", 2);
   await assert.rejects(
     other.object.read([[20_000, 20_001]]),
     /^Damaged: blocks\/.*expected sha256/,

@@ -207,8 +207,7 @@ function toggleDrawing() {
 async function run() {
   const isLatest = beginRun();
   try {
-    map.showRegion(session.bbox);
-    map.showExemplars(session.like.map(boxOf), session.unlike.map(boxOf));
+    showAsked();
     void layers.imagery(session, datetime());
     results.wait();
     await archive.call("stop", { what: "listing" });
@@ -223,13 +222,18 @@ async function run() {
   }
 }
 
+/** The rectangle and the exemplars of the session, on the map. */
+function showAsked() {
+  map.showRegion(session.bbox);
+  map.showExemplars(session.like.map(boxOf), session.unlike.map(boxOf));
+}
+
 /** What cannot be done is said; what could be before stays. @param {unknown} error */
 function fail(error) {
   const back = error instanceof BadInput ? good : null;
   if (back) {
     keep({ ...back, view: session.view });
-    map.showRegion(session.bbox);
-    map.showExemplars(session.like.map(boxOf), session.unlike.map(boxOf));
+    showAsked();
   }
   if (back?.like.length) results.stay();
   else clear();

@@ -17,7 +17,6 @@ export { Store };
 // One request costs about as much as these bytes on a good line: an object up to this size is
 // fetched whole, and ranges of one that are no farther apart are fetched as one.
 export const WHOLE_BYTES = 256 << 10;
-const GAP = 256 << 10;
 
 /**
  * One immutable object; whatever it returns was checked against its hash.
@@ -80,9 +79,11 @@ export class VerifiedObject {
       const data = await this.whole();
       return ranges.map(([start, end]) => data.subarray(start, end));
     }
+    // It is fetched again by itself where it is damaged.
+    const digests = this.outboard();
     const bodies = await freshIfDamaged(async (fresh) => {
       const [outboard, found] = await Promise.all([
-        this.outboard(),
+        digests,
         this.#store.getRanges(this.path, spans, { fresh }),
       ]);
       await Promise.all(
@@ -148,7 +149,7 @@ export function coalesce(ranges, length) {
     const first = Math.floor(start / BLOCK) * BLOCK;
     const last = Math.min(Math.ceil(end / BLOCK) * BLOCK, length);
     const before = spans.at(-1);
-    if (before && first - before[1] <= GAP) before[1] = Math.max(before[1], last);
+    if (before && first - before[1] <= WHOLE_BYTES) before[1] = Math.max(before[1], last);
     else spans.push([first, last]);
   }
   return spans;

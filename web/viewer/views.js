@@ -82,7 +82,7 @@ export async function cellsOf(archive, { bbox = null, limit }, watch) {
   if (planOf(inside).rows * (places / Math.max(tiles, 1)) > 2 * limit) {
     return { geohash: [], more: true };
   }
-  const rows = await untilMore(archive, limit, filter, [], watch);
+  const rows = await untilMore(archive, reads, limit, filter, [], watch);
   const geohash = [...new Set(rows.geohash)];
   return { geohash: geohash.slice(0, limit), more: geohash.length > limit };
 }
@@ -97,7 +97,8 @@ export async function cellsOf(archive, { bbox = null, limit }, watch) {
  */
 export async function placesOf(archive, { bbox = null, datetime = null, limit }, watch) {
   const filter = makeFilter({ bbox, datetime });
-  const rows = await untilMore(archive, limit, filter, ["valid_fraction"], watch);
+  const { reads } = await archive.plan(filter);
+  const rows = await untilMore(archive, reads, limit, filter, ["valid_fraction"], watch);
   const chosen = standingRows(rows, limit + 1);
   return { rows: take(rows, chosen.subarray(0, limit)), more: chosen.length > limit };
 }
@@ -106,13 +107,13 @@ export async function placesOf(archive, { bbox = null, datetime = null, limit },
  * Rows in geohash order, shard by shard, until more than `limit` places are complete.
  *
  * @param {Archive} archive
+ * @param {readonly ShardRead[]} reads
  * @param {number} limit
  * @param {Filter} filter
  * @param {string[]} columns
  * @param {Watch} [watch]
  */
-async function untilMore(archive, limit, filter, columns, watch) {
-  const { reads } = await archive.plan(filter);
+async function untilMore(archive, reads, limit, filter, columns, watch) {
   let rows = merge([], [...ORDER, ...columns]);
   for (let at = 0; at < reads.length && new Set(rows.geohash).size <= limit;) {
     const some = reads.slice(at, nextPlace(reads, at)).map((read) => ({ ...read, whole: false }));
