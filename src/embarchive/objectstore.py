@@ -87,9 +87,7 @@ class ObjectStore(RemoteStore):
         self._retrying(path, lambda: self._put(path, data, "overwrite"))
 
     def put_file(self, path: str, data: bytes) -> None:
-        check_path(path)
-        coded = gzip.compress(data, mtime=0) if is_compressed(path) else data
-        self._retrying(path, lambda: self._put(path, coded, "overwrite"))
+        self.put_new(path, data)  # which replaces other bytes
 
     def swap_pointer(self, data: bytes, token: str | None) -> None:
         if len(data) > MAX_POINTER:
@@ -140,10 +138,10 @@ class ObjectStore(RemoteStore):
         self._retrying(path, remove)
 
     def _put(self, path: str, data: bytes, mode: Any) -> None:
-        many = len(data) > SINGLE_PUT
         said: Any = headers_of(path)
         if is_compressed(path):
-            said["content-encoding"] = "gzip"
+            data, said["content-encoding"] = gzip.compress(data, mtime=0), "gzip"
+        many = len(data) > SINGLE_PUT
         with _in_our_words():
             obstore.put(self._carrier, path, data, attributes=said, mode=mode, use_multipart=many)
 
