@@ -16,20 +16,23 @@ SOURCE = HOME / "src" / "embarchive"
 ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
-    regions quantize rows filters model tensors components baselines sizing train frozen adapters
+    regions quantize rows filters model tensors rangecoder contexts transform fidelity refine layer
+    components baselines sizing train frozen adapters fit_fidelity fit_refine
     export parts partition manifest headers storage localstore remote objectstore httpstore store
     commit
     additions shards verify search reads exemplars queries reader decode weights resolve archive
-    sql feeds encode staging gather fitting step_plan step_size step_train step_encode step_commit
+    sql feeds encode staging gather fitting fit_layer step_plan step_size step_train step_encode
+    step_commit
     engine jobs save page publish welcome answers serve options terminal cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
-    resample tiles regions quantize rows filters model tensors components baselines sizing partition
-    parts manifest headers shards search reads exemplars queries welcome
+    resample tiles regions quantize rows filters model tensors rangecoder contexts transform
+    fidelity refine layer fit_fidelity components baselines sizing partition parts manifest
+    headers shards search reads exemplars queries welcome
 """.split()
-ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}}
+ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"}}
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
 # The only ways in for what is heavy, foreign or dangerous.
@@ -37,7 +40,7 @@ DOORS = {
     "rasterio": {"placement", "rasters", "pictures"},
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
-    "torch": {"train", "frozen", "adapters", "encode", "feeds"},
+    "torch": {"train", "frozen", "adapters", "fit_refine", "encode", "feeds"},
     "onnx": {"export"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},

@@ -131,7 +131,7 @@ def test_the_regions_of_an_append_are_those_of_the_archive(tmp_path):
 
 def test_an_append_in_other_units_is_refused(scene, tmp_path, monkeypatch):
     held = plan(scene, tmp_path)
-    head = SimpleNamespace(generation=SimpleNamespace(settings=held, number=1))
+    head = SimpleNamespace(generation=SimpleNamespace(settings=held, number=1, spaces=()))
     monkeypatch.setattr(step_plan, "find_head", lambda store: head)
     assert plan(scene, tmp_path) == held
     with pytest.raises(BadInput, match="expected the archive's stored values, found scaled ones"):

@@ -308,4 +308,5 @@ def _describe(space: manifest.Space) -> dict[str, Any]:
         "scale": space.scale,
         "trained": space.trained,
         "saturation": space.saturation,
+        "quality": space.quality or None,
     }

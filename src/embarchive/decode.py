@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embarchive import grid, model
 from embarchive.errors import BadInput, Damaged, MissingExtra
+from embarchive.layer import Layer
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -41,13 +42,15 @@ VISIBLE = (
 class Decoder:
     """One model ready to decode: the backbone's (or whole network's) weights, for an
     adapter its own, and the scale of the int8 vectors of its space; for a region's whole VAE
-    the scale of its own vectors, which are in the rows' code."""
+    the scale of its own vectors, with which the rows' code begins; the space's fidelity layer,
+    whose streams are the rest of it."""
 
     architecture: model.Architecture
     backbone: model.Weights
     adapter: model.Weights | None
     scale: float
     code_scale: float | None = None
+    layer: Layer | None = None
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:
@@ -66,23 +69,37 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
         for start in range(0, len(index), BATCH):
             some = index[start : start + BATCH]
             z = vectors[some].astype(np.float32) * np.float32(decoder.scale)
+            texts = _texts(table, some, decoder)
             if decoder.code_scale is not None:
-                z = _codes(table, some, z.shape[1]) * np.float32(decoder.code_scale)
+                z = _vectors(texts, z.shape[1], decoder.layer is None)
+                z *= np.float32(decoder.code_scale)
             batch = model.decode_batch(decoder.architecture, decoder.backbone, decoder.adapter, z)
+            if decoder.layer is not None:
+                skip = 0 if decoder.code_scale is None else z.shape[1]
+                batch = decoder.layer.apply(batch, [text[skip:] for text in texts])
             if images is None:
                 images = np.empty((len(table), *batch.shape[1:]), dtype=np.float32)
             images[some] = batch
     return np.zeros((0, 0, 0, 0), dtype=np.float32) if images is None else images
 
 
-def _codes(table: pa.Table, some: NDArray[np.intp], dim: int) -> NDArray[np.float32]:
-    """The int8 vectors (n, dim) in the code column. Raises Damaged."""
+def _texts(table: pa.Table, some: NDArray[np.intp], decoder: Decoder) -> list[bytes]:
+    """The code column of rows; [] where the decoder needs none. Raises BadInput or Damaged."""
+    if decoder.code_scale is None and decoder.layer is None:
+        return []
     if "code" not in table.column_names:
-        raise BadInput("decode: expected the column code for a region's own network, found none")
-    texts = table["code"].take(pa.array(some)).to_pylist()
-    if any(text is None or len(text) != dim for text in texts):
+        raise BadInput("decode: expected the column code, which these rows decode from, found none")
+    texts: list[bytes] = table["code"].take(pa.array(some)).to_pylist()
+    if any(text is None for text in texts):
+        raise Damaged("code column: expected a code in every row, found null")
+    return texts
+
+
+def _vectors(texts: Sequence[bytes], dim: int, alone: bool) -> NDArray[np.float32]:
+    """The int8 vectors (n, dim) with which codes begin, or that they are. Raises Damaged."""
+    if any(len(text) < dim or (alone and len(text) > dim) for text in texts):
         raise Damaged(f"code column: expected {dim} bytes a row of a region's own network")
-    found = np.frombuffer(b"".join(texts), dtype=np.int8)
+    found = np.frombuffer(b"".join(text[:dim] for text in texts), dtype=np.int8)
     return found.reshape(len(texts), dim).astype(np.float32)
 
 

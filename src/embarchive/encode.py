@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from embarchive import model, tensors, train
+from embarchive.layer import Layer
 from embarchive.model import Architecture, Array, Weights
 from embarchive.quantize import Int8, SimHash
 from embarchive.rows import make_rows
@@ -44,6 +45,7 @@ class Encoder:
     simhash: SimHash | None
     models: Mapping[str, RegionModel]
     index: tuple[int, int] | None
+    layer: Layer | None = None
 
     def rows(
         self,
@@ -63,15 +65,24 @@ class Encoder:
             chosen = np.flatnonzero(owner == region)
             found = self.models[str(region)]
             ids[chosen] = found.model_id
-            pixels = chips.pixels[chosen]
+            pixels, valid = chips.pixels[chosen], chips.valid[chosen]
+            texts = [b""] * len(chosen)
             if found.own is None:
                 z = self.quantiser.decode(q[chosen])
                 images = decode_chips(self.architecture, self.backbone, found.adapter, z)
             else:
                 code, images = own_code(self.architecture, found.own, pixels)
-                for row, text in zip(chosen, code, strict=True):
-                    codes[row] = text.tobytes()
-            mse[chosen], index_mae[chosen] = errors(pixels, images, chips.valid[chosen], self.index)
+                texts = [text.tobytes() for text in code]
+            if self.layer is not None:
+                streams = self.layer.write(pixels, images)
+                texts = [text + stream for text, stream in zip(texts, streams, strict=True)]
+                block = (..., *self.layer.block(*pixels.shape[2:]))
+                images = self.layer.apply(images, streams)[block]
+                pixels, valid = pixels[block], valid[block]
+            if self.layer is not None or found.own is not None:
+                for row, text in zip(chosen, texts, strict=True):
+                    codes[row] = text
+            mse[chosen], index_mae[chosen] = errors(pixels, images, valid, self.index)
         columns = {
             "model_id": ids,
             "source": [source] * len(chips),

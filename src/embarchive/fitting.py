@@ -110,7 +110,7 @@ def fit_adapters(
     width) of each: neutral where they are too few, or where the archive's decoders are others.
     """
     least = train.LEAST_TILES if settings.codec == "adapter" else math.inf
-    data = [(_stored_vectors(base, some), some) for some in chips if len(some) >= least]
+    data = [(stored_vectors(base, some), some) for some in chips if len(some) >= least]
     arch = base.architecture
     with closing(adapters.fit_adapters(arch, base.backbone, data, recipe)) as found:
         for some in chips:
@@ -223,7 +223,7 @@ def _measure(
     if not len(test):
         return dict.fromkeys(names)
     if own is None:
-        z = _stored_vectors(base, test.pixels)
+        z = stored_vectors(base, test.pixels)
         images = encode.decode_chips(base.architecture, base.backbone, adapter, z)
     else:
         images = encode.own_code(base.architecture, own, test.pixels)[1]
@@ -241,7 +241,7 @@ def _measure(
     }
 
 
-def _stored_vectors(base: Base, pixels: Array) -> Array:
+def stored_vectors(base: Base, pixels: Array) -> Array:
     """The vectors that a reader of stored rows would decode."""
     mu = encode.embed(base.architecture, base.encoder, pixels)
     return base.quantiser.decode(base.quantiser.encode(mu))

@@ -114,7 +114,8 @@ class Space:
     trained: tiles, bounds and datetime of the first build; saturation: season (or "training",
     "undated") -> share of numbers that the last job in it clipped; architecture:
     `Architecture.to_json`; backbone and onnx: hashes, None without decoders; peak: the range of the
-    training pixels (99.95th less .05th percentile), recipe units, for PSNR.
+    training pixels (99.95th less .05th percentile), recipe units, for PSNR; code: hash of the
+    fidelity layer, None without; quality: what was asked of it.
     """
 
     space_id: str
@@ -132,6 +133,9 @@ class Space:
     onnx: str | None = None
     onnx_length: int = 0
     peak: float = 0.0
+    code: str | None = None
+    code_length: int = 0
+    quality: str = ""
 
     def objects(self) -> list[tuple[str, str, int]]:
         """Kind (see `object_path`), hash and length of each object that the space names."""
@@ -139,6 +143,7 @@ class Space:
             ("model", self.encoder, self.encoder_length),
             ("model", self.backbone, self.backbone_length),
             ("model-onnx", self.onnx, self.onnx_length),
+            ("model", self.code, self.code_length),
         ]
         return [(kind, sha256, length) for kind, sha256, length in found if sha256]
 
@@ -210,7 +215,7 @@ def dump_generation(generation: Generation) -> bytes:
     """Canonical JSON of a generation. Raises BadInput for one that no reader would take."""
     values: dict[str, Any] = {f.name: getattr(generation, f.name) for f in fields(Generation)}
     values["settings"] = generation.settings.to_json()
-    values["spaces"] = [asdict(space) for space in generation.spaces]
+    values["spaces"] = [_space_json(space) for space in generation.spaces]
     values["parts"] = [_part_json(part) for part in generation.parts]
     for key in ("models", "overview", "pyramid"):
         values[key] = asdict(values[key]) if values[key] else None
@@ -228,7 +233,7 @@ def parse_generation(data: bytes, name: str = "generation") -> Generation:
     check_keys(values, Generation, name)
     values["settings"] = _settings(values["settings"], name)
     values["spaces"] = tuple(
-        build(Space, item, f"{name} space", _PATTERNS) for item in listed(values, "spaces", name)
+        _space(item, f"{name} space") for item in listed(values, "spaces", name)
     )
     values["parts"] = tuple(_part(item, f"{name} part") for item in listed(values, "parts", name))
     for key in ("models", "overview", "pyramid"):
@@ -247,6 +252,23 @@ def _document(data: bytes, name: str, cap: int) -> dict[str, Any]:
     if version != VERSION or isinstance(version, bool):
         raise UnknownVersion(f"{name}: expected version {VERSION}, found {version!r}")
     return values
+
+
+# Keys that a space has only with a fidelity layer.
+_LAYER = ("code", "code_length", "quality")
+
+
+def _space_json(space: Space) -> dict[str, Any]:
+    values = asdict(space)
+    return values if space.code else {k: v for k, v in values.items() if k not in _LAYER}
+
+
+def _space(values: Any, name: str) -> Space:
+    if isinstance(values, dict) and not set(_LAYER) & set(values):
+        values = {**values, "code": None, "code_length": 0, "quality": ""}
+    elif isinstance(values, dict) and values.get("code", "") is None:
+        raise Damaged(f"{name}: expected code to be a hash where it is named, found null")
+    return build(Space, values, name, _PATTERNS)
 
 
 def _part_json(part: PartRef) -> dict[str, Any]:
@@ -304,6 +326,7 @@ _PATTERNS = {
     "metric": "l2",
     "backbone": SHA,
     "onnx": SHA,
+    "code": SHA,
 }
 
 

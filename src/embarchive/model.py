@@ -180,7 +180,7 @@ def style_numbers(encoder: Weights, x: Array) -> Array:
 def prior_features(weights: Weights, style: Array) -> Array:
     """What the prior is linear in, (n, style + PRIOR_UNITS): the style numbers and hinges."""
     return np.concatenate(
-        [style, _leaky(style @ weights["units"].T + weights["units_bias"])], axis=1
+        [style, leaky(style @ weights["units"].T + weights["units_bias"])], axis=1
     )
 
 
@@ -200,9 +200,9 @@ def encode_batch(arch: Architecture, weights: Weights, pixels: Array) -> Array:
     style = style_numbers(w, x)
     patches = space_to_depth(x, arch.stride)
     linear = _mix(patches, w["patch"]).reshape(len(x), -1) @ w["dense"].T + w["dense_bias"]
-    g = _leaky(_conv(space_to_depth(x, arch.stride // 2), w["conv1"], w["conv1_bias"]))
-    g = _leaky(_conv(g, w["conv2"], w["conv2_bias"])[:, :, ::2, ::2])
-    g = _leaky(_conv(g, w["conv3"], w["conv3_bias"]) + g)
+    g = leaky(conv(space_to_depth(x, arch.stride // 2), w["conv1"], w["conv1_bias"]))
+    g = leaky(conv(g, w["conv2"], w["conv2_bias"])[:, :, ::2, ::2])
+    g = leaky(conv(g, w["conv3"], w["conv3_bias"]) + g)
     detail = linear + g.reshape(len(x), -1) @ w["out"].T + w["out_bias"]
     mean, scale = prior(w, style)
     return np.concatenate([style, (detail - mean) / scale], axis=1).astype(np.float32)
@@ -226,10 +226,10 @@ def decode_batch(arch: Architecture, backbone: Weights, adapter: Weights | None,
     g = depth_to_space(_mix(f, w["up"], w["up_bias"]), 2)
     m = (z @ w["film"].T + w["film_bias"] + film).reshape(n, arch.blocks, 2, arch.channels, 1, 1)
     for i in range(arch.blocks):
-        t = _leaky(_conv(g, w[f"block{i}.a"], w[f"block{i}.a_bias"]))
+        t = leaky(conv(g, w[f"block{i}.a"], w[f"block{i}.a_bias"]))
         t = t * (1 + m[:, i, 0]) + m[:, i, 1]
-        g = g + _conv(_leaky(t), w[f"block{i}.b"], w[f"block{i}.b_bias"])
-    detail = _mix(_leaky(g), w["head"], w["head_bias"])
+        g = g + conv(leaky(t), w[f"block{i}.b"], w[f"block{i}.b_bias"])
+    detail = _mix(leaky(g), w["head"], w["head_bias"])
     image = image + depth_to_space(detail, arch.stride // 2)
     if adapter is not None:
         image = image * adapter["gain"][:, None, None] + adapter["bias"][:, None, None]
@@ -249,6 +249,21 @@ def depth_to_space(x: Array, s: int) -> Array:
     n, c, h, w = x.shape
     blocks = x.reshape(n, c // (s * s), s, s, h, w)
     return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(n, c // (s * s), h * s, w * s)
+
+
+def leaky(x: Array) -> Array:
+    """Leaky ReLU of slope SLOPE."""
+    return np.asarray(np.maximum(x, SLOPE * x), dtype=np.float32)
+
+
+def conv(x: Array, kernel: Array, bias: Array) -> Array:
+    """A 3 x 3 convolution with zero padding: (n, c, h, w) with (k, c, 3, 3)."""
+    n, c, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
+    columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * 9, h * w)
+    out = np.matmul(kernel.reshape(len(kernel), -1), columns) + bias[:, None]
+    return np.asarray(out.reshape(n, len(kernel), h, w), dtype=np.float32)
 
 
 def _prior_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
@@ -318,10 +333,6 @@ def _adapter_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _leaky(x: Array) -> Array:
-    return np.asarray(np.maximum(x, SLOPE * x), dtype=np.float32)
-
-
 def _mix(x: Array, matrix: Array, bias: Array | None = None) -> Array:
     """A 1 x 1 convolution: (n, c, h, w) with (k, c) -> (n, k, h, w)."""
     n, c, h, w = x.shape
@@ -329,13 +340,3 @@ def _mix(x: Array, matrix: Array, bias: Array | None = None) -> Array:
     if bias is not None:
         out = out + bias[:, None]
     return np.asarray(out.reshape(n, len(matrix), h, w), dtype=np.float32)
-
-
-def _conv(x: Array, kernel: Array, bias: Array) -> Array:
-    """A 3 x 3 convolution with zero padding: (n, c, h, w) with (k, c, 3, 3)."""
-    n, c, h, w = x.shape
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    windows = sliding_window_view(padded, (3, 3), axis=(2, 3))
-    columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * 9, h * w)
-    out = np.matmul(kernel.reshape(len(kernel), -1), columns) + bias[:, None]
-    return np.asarray(out.reshape(n, len(kernel), h, w), dtype=np.float32)

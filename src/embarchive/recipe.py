@@ -6,6 +6,7 @@ field fixed for the life of the archive and stored in its generation object.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -16,6 +17,18 @@ from embarchive.errors import BadInput
 
 CODECS = ("adapter", "full", "shared")
 WEIGHT_TYPES = ("float16", "int8")
+_QUALITIES = (
+    ("bytes", re.compile(r"(\d+(?:\.\d+)?) bytes")),
+    ("most", re.compile(r"at most (\d+) bytes")),
+    ("mse", re.compile(r"mse (\d*\.?\d+(?:e-?\d+)?)")),
+    ("psnr", re.compile(r"psnr (\d+(?:\.\d+)?)")),
+)
+_QUALITY_LIMITS = {
+    "bytes": (1, 65_536),
+    "most": (4, 65_536),
+    "mse": (1e-12, 1e12),
+    "psnr": (1, 80),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class Recipe:
     min_cover:      a cell is kept when this share of it is data, cloudy or not
     min_valid:      ... and this share of it is data and not cloud
     indices:        name -> (band, band): normalised difference (a - b) / (a + b)
+    quality:        of the fidelity code, see `parse_quality`; "" for no code
     """
 
     title: str = ""
@@ -54,6 +68,7 @@ class Recipe:
     dim: int = 64
     bits: int = 128
     codec: str = "adapter"
+    quality: str = ""
     weights: str = "float16"
     steps: int = 600
     adapter_steps: int = 150
@@ -77,6 +92,7 @@ class Recipe:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
+        parse_quality(self.quality)
         if self.bits % 8:
             raise BadInput(f"recipe: bits must be a multiple of 8, found {self.bits}")
         if len(set(self.bands)) != len(self.bands):
@@ -86,6 +102,15 @@ class Recipe:
         for name, pair in self.indices.items():
             if len(pair) != 2:
                 raise BadInput(f"recipe: index {name} must name two bands, found {list(pair)}")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """kind: "bytes", a tile on average; "most", bytes of a tile at most; "mse", mean squared error
+    in recipe units; "psnr", dB. value: the number."""
+
+    kind: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -154,7 +179,7 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
-    "model": tuple("dim bits codec weights steps adapter_steps batch beta seed".split()),
+    "model": tuple("dim bits codec quality weights steps adapter_steps batch beta seed".split()),
 }
 
 
@@ -187,6 +212,26 @@ def parse_date(text: str) -> datetime:
     except (ValueError, AttributeError):
         raise BadInput(f"date: expected ISO 8601 such as 2023-08-15, found {text!r}") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_quality(text: str) -> Quality | None:
+    """ "32 bytes", "at most 32 bytes", "mse 0.0004" or "psnr 38"; None for "". Raises BadInput."""
+    if not text:
+        return None
+    for kind, form in _QUALITIES:
+        found = form.fullmatch(text)
+        if found:
+            low, high = _QUALITY_LIMITS[kind]
+            if not low <= float(found[1]) <= high:
+                raise BadInput(
+                    f"recipe: quality in {kind} must be between {low:g} and {high:g}, "
+                    f"found {found[1]}"
+                )
+            return Quality(kind, float(found[1]))
+    raise BadInput(
+        'recipe: quality must be like "32 bytes", "at most 32 bytes", "mse 0.0004" or "psnr 38", '
+        f"found {text!r}"
+    )
 
 
 def _table_names() -> str:

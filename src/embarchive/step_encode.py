@@ -24,7 +24,14 @@ from embarchive.recipe import Settings
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.step_plan import plan_cells, shard_names
-from embarchive.step_train import base_record, held_models, load_base, load_model, new_regions
+from embarchive.step_train import (
+    base_record,
+    held_models,
+    load_base,
+    load_code,
+    load_model,
+    new_regions,
+)
 from embarchive.storage import Store
 from embarchive.store import open_store
 
@@ -70,7 +77,14 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
         found[region] = encode.RegionModel(row["model_id"], adapter, own)
     index = fitting.index_bands(job.settings)
     return encode.Encoder(
-        base.architecture, base.encoder, base.backbone, base.quantiser, base.simhash, found, index
+        base.architecture,
+        base.encoder,
+        base.backbone,
+        base.quantiser,
+        base.simhash,
+        found,
+        index,
+        load_code(store, base.space, job.settings),
     )
 
 

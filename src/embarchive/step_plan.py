@@ -13,6 +13,7 @@ from embarchive.bandnames import same_key
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.gather import Names, scene_cells
+from embarchive.manifest import Space
 from embarchive.recipe import Recipe, Settings
 from embarchive.scenes import Scene, find_scenes, scene_from_json, scene_to_json
 from embarchive.staging import MODEL_KEYS, JobPlan
@@ -37,6 +38,7 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
     head = find_head(store)
     if head is not None:
         _check_append(store.root, head.generation.settings, recipe)
+        _check_quality(store.root, head.generation.spaces, recipe)
         recipe = replace(recipe, bands=head.generation.settings.bands)
     scenes, settings = look(paths, recipe, head.generation.settings if head else None)
     values = {key: getattr(recipe, key) for key in MODEL_KEYS}
@@ -94,6 +96,16 @@ def _check_append(root: str, held: Settings, recipe: Recipe) -> None:
                 f"{root}: expected the archive's region_file of {len(held.regions)} prefixes, "
                 f"found another of {len(found)}: {recipe.region_file}"
             )
+
+
+def _check_quality(root: str, spaces: Sequence[Space], recipe: Recipe) -> None:
+    """Refuse a quality that is not that of the newest space; none asked for may not have been
+    set at all, and passes."""
+    held = spaces[-1].quality if spaces else ""
+    if recipe.quality and recipe.quality != held:
+        raise BadInput(
+            f"{root}: expected the archive's quality {held or 'none'!r}, found {recipe.quality!r}"
+        )
 
 
 def _said(value: object) -> str:

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import fitting, model, quantize, regions, tensors
+from embarchive import fit_layer, fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
 from embarchive.gather import Names, Sample, gather
+from embarchive.layer import Layer, load_layer
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
 from embarchive.progress import Report
+from embarchive.recipe import Settings
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.step_plan import plan_cells
@@ -89,8 +91,13 @@ def _train_base(
     if not len(sample):
         raise BadInput("build: expected tiles that are data, found none in any scene")
     split = fitting.split_cells(cells, job.settings, job.recipe.seed)
-    step = partial(progress, "train")
-    space = fitting.fit_space(store, job.settings, job.recipe, sample, split, step)
+    settings, recipe = job.settings, job.recipe
+    space = fitting.fit_space(store, settings, recipe, sample, split, partial(progress, "train"))
+    base = load_base(store, {"space": asdict(space)})
+    keep, test = split.masks(sample.geohash)
+    test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
+    samples = sample.only(keep), sample.only(test)
+    space = fit_layer.add_layer(store, base, settings, recipe, samples, partial(progress, "code"))
     record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
     give_back()
@@ -201,6 +208,15 @@ def load_base(store: Store, record: Mapping[str, Any]) -> Base:
         quantize.Int8(space.scale),
         simhash,
     )
+
+
+def load_code(store: Store, space: Space, settings: Settings) -> Layer | None:
+    """The fidelity layer of a space, hash and numbers checked; None without."""
+    if space.code is None:
+        return None
+    path = object_path("model", space.code)
+    data = VerifiedObject(store, path, space.code, space.code_length).whole()
+    return load_layer(data, len(settings.bands), settings.height, settings.width)
 
 
 def load_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +15,9 @@ from embarchive.errors import BadInput, Damaged
 from embarchive.model import Architecture, Array, Weights
 
 MAX_WEIGHTS = 64 << 20
+_NAMES = {
+    "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i4": "I32", "<i2": "I16", "<u2": "U16", "|i1": "I8",
+}  # fmt: skip
 Kind = TypeVar("Kind")
 
 
@@ -30,7 +33,13 @@ def load_weights(data: bytes, arch: Architecture, kind: str) -> dict[str, Array]
         found = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{kind} weights: expected safetensors, found {str(error)[:80]}") from None
-    expected = arch.shapes(kind)
+    return tensors_of(found, arch.shapes(kind), kind)
+
+
+def tensors_of(
+    found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]], kind: str
+) -> dict[str, Array]:
+    """Tensors of the expected names and shapes, as float32; see `load_weights`. Raises Damaged."""
     scales = {f"{name}.scale" for name in expected if f"{name}.scale" in found}
     if set(found) != set(expected) | scales:
         odd = sorted(set(found) ^ (set(expected) | scales))[:4]
@@ -45,15 +54,21 @@ def dump_weights(weights: Weights, numbers: str, metadata: Mapping[str, str]) ->
     float32: they are small, and hold means in recipe units. Raises BadInput on numbers that
     are not finite.
     """
-    stored = [item for name in weights for item in _stored(name, weights[name], numbers)]
+    return pack(
+        [item for name in weights for item in stored_as(name, weights[name], numbers)], metadata
+    )
+
+
+def pack(stored: Sequence[tuple[str, NDArray[Any]]], metadata: Mapping[str, str]) -> bytes:
+    """Safetensors bytes of named little-endian arrays; the same input gives the same bytes."""
     # The widest first, so that every tensor lies at a multiple of its item size.
-    stored.sort(key=lambda item: (-item[1].itemsize, item[0]))
+    stored = sorted(stored, key=lambda item: (-item[1].itemsize, item[0]))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    names, start = {"<f4": "F32", "<f2": "F16", "|i1": "I8"}, 0
+    start = 0
     for name, value in stored:
         span = [start, start + value.nbytes]
         shape = list(value.shape)
-        header[name] = {"dtype": names[value.dtype.str], "shape": shape, "data_offsets": span}
+        header[name] = {"dtype": _NAMES[value.dtype.str], "shape": shape, "data_offsets": span}
         start += value.nbytes
     # By hand: the safetensors library writes metadata in another order each time.
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -83,8 +98,8 @@ def _tensor(found: Mapping[str, Any], name: str, shape: tuple[int, ...], kind: s
     return np.asarray(value, dtype=np.float32)
 
 
-def _stored(name: str, value: Array, numbers: str) -> list[tuple[str, NDArray[Any]]]:
-    """A tensor in its stored type, with its scales when it has them."""
+def stored_as(name: str, value: Array, numbers: str) -> list[tuple[str, NDArray[Any]]]:
+    """A tensor in its stored type (float32, float16 or int8), with its scales when it has them."""
     if numbers not in ("float32", "float16", "int8"):
         raise BadInput(f"weights: expected float32, float16 or int8, found {numbers!r}")
     value = np.asarray(value, dtype="<f4")

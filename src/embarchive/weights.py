@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embarchive import manifest, model, tensors
 from embarchive.decode import Decoder
 from embarchive.errors import BadInput, Damaged
+from embarchive.layer import Layer, load_layer
 from embarchive.reader import Reader
 
 
@@ -22,6 +23,7 @@ class Models:
         self._reader, self._generation = reader, generation
         self._table: pa.Table | None = None
         self._decoders: dict[str, Decoder] = {}
+        self._layers: dict[str, Layer] = {}
 
     def table(self) -> pa.Table:
         """One row a model."""
@@ -59,9 +61,18 @@ class Models:
         own = load(model_id, row["length"], row["kind"])
         if row["kind"] != "adapter":
             code_scale = float(own["encoder.step"][0]) if row["kind"] == "full" else None
-            return Decoder(architecture, own, None, space.scale, code_scale)
+            return Decoder(architecture, own, None, space.scale, code_scale, self._layer(space))
         backbone = load(row["backbone"], row["backbone_length"], "backbone")
-        return Decoder(architecture, backbone, own, space.scale)
+        return Decoder(architecture, backbone, own, space.scale, layer=self._layer(space))
+
+    def _layer(self, space: manifest.Space) -> Layer | None:
+        if space.code is None:
+            return None
+        if space.code not in self._layers:
+            data = self._reader.object("model", space.code, space.code_length)
+            s = self._generation.settings
+            self._layers[space.code] = load_layer(data, len(s.bands), s.height, s.width)
+        return self._layers[space.code]
 
     def _row(self, model_id: str) -> dict[str, Any]:
         for row in self.table().to_pylist():

@@ -51,9 +51,10 @@ const BLACK = [0, 0, 0, 255];
 /** @typedef {readonly [number, number]} Limits least and greatest of a band */
 /**
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
- * network, one step of a row's code.
+ * network, one step of a row's code; layered: codes go on with what a fidelity layer says.
  *
- * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null}>} Decoder
+ * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null,
+ *   layered?: boolean}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
@@ -106,12 +107,12 @@ function byModel(names) {
  * @param {number} dim
  * @param {Decoder} decoder
  */
-function vectors(rows, chosen, dim, { scale, codeScale }) {
+function vectors(rows, chosen, dim, { scale, codeScale, layered }) {
   const step = Math.fround(codeScale ?? scale);
   const z = new Float32Array(chosen.length * dim);
   chosen.forEach((row, at) => {
     const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
-    const q = codeScale === null ? own : codeOf(rows, row, dim);
+    const q = codeScale === null ? own : codeOf(rows, row, dim, layered);
     z.set(
       Float32Array.from(q, (number) => number * step),
       at * dim,
@@ -124,13 +125,16 @@ function vectors(rows, chosen, dim, { scale, codeScale }) {
  * @param {Coded} rows
  * @param {number} row
  * @param {number} dim
+ * @param {boolean} [layered]
  */
-function codeOf({ code }, row, dim) {
+function codeOf({ code }, row, dim, layered) {
   if (!code) {
     throw new BadInput("decode: expected the column code for a region's own network, found none");
   }
   const bytes = code[row];
-  if (bytes?.length === dim) return Int8Array.from(bytes);
+  // After it comes the stream of a fidelity layer, which the page does not read.
+  if (bytes && (bytes.length === dim || (layered && bytes.length > dim)))
+    return Int8Array.from(bytes.subarray(0, dim));
   throw new Damaged(`code column: expected ${dim} bytes a row of a region's own network`);
 }
 

@@ -41,13 +41,15 @@ import {
 
 /**
  * An embedding space. scale: one int8 step in embedding units; simhash: empty without bits;
- * backbone, onnx: hashes, null without decoders; peak: range of the training pixels.
+ * backbone, onnx: hashes, null without decoders; peak: range of the training pixels; code: hash of
+ * the fidelity layer, which the page does not read; quality: what was asked of it.
  *
  * @typedef {Readonly<{space_id: string, encoder: string, encoder_length: number, dim: number,
  *   metric: string, scale: number, simhash: Readonly<Record<string, any>>,
  *   trained: Readonly<Record<string, any>>, saturation: Readonly<Record<string, number>>,
  *   architecture: Readonly<Record<string, any>>, backbone: string | null,
- *   backbone_length: number, onnx: string | null, onnx_length: number, peak: number}>} Space
+ *   backbone_length: number, onnx: string | null, onnx_length: number, peak: number,
+ *   code?: string, code_length?: number, quality?: string}>} Space
  */
 
 /**
@@ -95,6 +97,8 @@ const SPACE_SHAPE = {
   onnx_length: "int",
   peak: "float",
 };
+// What a space has only with a fidelity layer, all or none.
+const LAYER_SHAPE = { code: "str", code_length: "int", quality: "str" };
 const PART_SHAPE = {
   prefix: "str",
   sha256: "str",
@@ -168,6 +172,7 @@ const PATTERNS = {
   metric: /^l2$/,
   backbone: SHA,
   onnx: SHA,
+  code: SHA,
 };
 
 /**
@@ -258,9 +263,7 @@ export function parseGeneration(data, name = "generation") {
   const generation = Object.freeze({
     ...plain,
     settings: readSettings(plain.settings, `${name}: settings`),
-    spaces: Object.freeze(
-      plain.spaces.map((one) => build(SPACE_SHAPE, one, `${name} space`, PATTERNS)),
-    ),
+    spaces: Object.freeze(plain.spaces.map((one) => readSpace(one, `${name} space`))),
     parts: Object.freeze(plain.parts.map((one) => readPart(one, `${name} part`))),
     models: table("models"),
     overview: table("overview"),
@@ -289,6 +292,17 @@ function readDocument(data, name, cap) {
     throw new UnknownVersion(`${name}: expected version ${VERSION}, found ${brief(version)}`);
   }
   return values;
+}
+
+/**
+ * @param {any} values
+ * @param {string} name
+ * @returns {Space}
+ */
+function readSpace(values, name) {
+  const coded = Object.keys(LAYER_SHAPE).some((key) => Object.hasOwn(Object(values), key));
+  const shape = coded ? { ...SPACE_SHAPE, ...LAYER_SHAPE } : SPACE_SHAPE;
+  return build(shape, values, name, PATTERNS);
 }
 
 /**

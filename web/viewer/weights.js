@@ -70,7 +70,8 @@ export class Models {
     const own = await this.#weights(arch, row.model_id, row.length, row.kind);
     const network = backbone ? new Network(arch, backbone, own) : new Network(arch, own, null);
     const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
-    return Object.freeze({ network, scale: space.scale, codeScale });
+    const layered = space.code !== undefined;
+    return Object.freeze({ network, scale: space.scale, codeScale, layered });
   }
 
   /**

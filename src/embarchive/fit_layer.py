@@ -1,0 +1,191 @@
+"""Fit the fidelity layer of a space: its block, its step, what it is of, and its filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embarchive import (
+    digests,
+    encode,
+    fidelity,
+    fit_fidelity,
+    fit_refine,
+    fitting,
+    grid,
+    refine,
+    regions,
+)
+from embarchive.errors import BadInput
+from embarchive.fitting import Base
+from embarchive.gather import Sample, chip_grid
+from embarchive.layer import BASES, Layer, dump_layer, load_layer
+from embarchive.manifest import Space, object_path
+from embarchive.model import Array
+from embarchive.recipe import Quality, Recipe, Settings, parse_quality
+from embarchive.storage import Store
+
+LEAST_TILES = 32
+# Tiles that the search for a step looks at, two of three to fit to; and those that all is fitted
+# to.
+TRIED, MOST_TILES = 600, 4096
+# One tile of so many is kept to see whether the filter helps there.
+CHECK = 6
+# A filter that gains less is not worth a second network.
+LEAST_GAIN = 0.99
+# How near below a quality a step has to come, as a logarithm, and trials for it.
+_NEAR, _TRIES = 0.03, 10
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """geohash (n,); pixels and decoded float32 (n, bands, height, width): chips, and what their
+    embeddings decode to."""
+
+    geohash: NDArray[np.str_]
+    pixels: Array
+    decoded: Array
+
+
+def add_layer(
+    store: Store,
+    base: Base,
+    settings: Settings,
+    recipe: Recipe,
+    samples: tuple[Sample, Sample],
+    step: Step,
+) -> Space:
+    """The space of `base` with the fidelity layer that the recipe asks for, written and measured;
+    samples: training and test chips. Without a quality the space as it is. Raises BadInput."""
+    quality = parse_quality(recipe.quality)
+    if quality is None:
+        return base.space
+    train, test = (_tiles(base, some) for some in samples)
+    made = fit(chip_grid(settings), train, quality, base.space.peak, recipe, step)
+    data = dump_layer(made, recipe.weights)
+    sha = digests.sha256(data)
+    store.put_new(object_path("model", sha), data)
+    made = load_layer(data, len(settings.bands), settings.height, settings.width)
+    trained = {**base.space.trained, "code": _measured(made, test, settings)}
+    return replace(
+        base.space, code=sha, code_length=len(data), quality=recipe.quality, trained=trained
+    )
+
+
+def _tiles(base: Base, sample: Sample) -> Tiles:
+    # The adapters of regions are not there yet; what they add the code will not have to.
+    z = fitting.stored_vectors(base, sample.pixels)
+    decoded = encode.decode_chips(base.architecture, base.backbone, None, z)
+    return Tiles(sample.geohash, sample.pixels, decoded)
+
+
+def _measured(made: Layer, test: Tiles, settings: Settings) -> dict[str, Any]:
+    """What the layer comes to on held-out tiles; None where there are none."""
+    about = {"basis": made.basis, "filter": made.filter is not None}
+    if not len(test.pixels):
+        return {**about, "bytes": None, "mse": None}
+    streams = made.write(test.pixels, test.decoded)
+    block = (..., *made.block(settings.height, settings.width))
+    gap = made.apply(test.decoded, streams)[block] - test.pixels[block]
+    return {
+        **about,
+        "bytes": float(np.mean([len(stream) for stream in streams])),
+        "mse": float((gap.astype(np.float64) ** 2).mean()),
+    }
+
+
+def block_of(chips: grid.ChipGrid, geohash: NDArray[np.str_]) -> tuple[int, int]:
+    """Height and width, even, of a block in the middle of a chip that holds every cell."""
+    first, end, left, right = chips.crops(np.unique(geohash)).T
+    reach = np.max([chips.height / 2 - first, end - chips.height / 2])
+    across = np.max([chips.width / 2 - left, right - chips.width / 2])
+    return 2 * math.ceil(reach), 2 * math.ceil(across)
+
+
+def fit(
+    chips: grid.ChipGrid, tiles: Tiles, quality: Quality, peak: float, recipe: Recipe, step: Step
+) -> Layer:
+    """A layer that meets a quality on tiles like these; peak: of PSNR. `step(done, total)` is
+    called while its filter trains. Raises BadInput below 32 tiles."""
+    if len(tiles.pixels) < LEAST_TILES:
+        raise BadInput(
+            f"quality: expected at least {LEAST_TILES} training tiles to fit a code to, found "
+            f"{len(tiles.pixels)}"
+        )
+    height, width = block_of(chips, tiles.geohash)
+    top, left = (chips.height - height) // 2, (chips.width - width) // 2
+    block = (..., slice(top, top + height), slice(left, left + width))
+    some = np.random.default_rng(recipe.seed).permutation(len(tiles.pixels))[:MOST_TILES]
+    pixels, decoded = tiles.pixels[some][block], tiles.decoded[some][block]
+    found = {
+        basis: _fit_step(pixels - decoded if basis == "embedding" else pixels, quality, peak)
+        for basis in BASES
+    }
+    # As many bytes, or as small an error: what is left is the lower the better.
+    basis = min(BASES, key=lambda one: found[one][1])
+    rest = pixels - decoded if basis == "embedding" else pixels
+    several = quality.kind == "most"
+    code = fit_fidelity.fit(rest, found[basis][0], several)
+    made = Layer(code, basis, int(quality.value) if several else 0)
+    check = regions.assign(tiles.geohash[some].tolist(), CHECK) == 0
+    return _with_filter(made, pixels, decoded, check, recipe, step)
+
+
+def _with_filter(
+    made: Layer, pixels: Array, decoded: Array, check: NDArray[np.bool_], recipe: Recipe, step: Step
+) -> Layer:
+    """The layer with a filter, where there may be one and it helps on the tiles to check with."""
+    shape = refine.choose_shape(*pixels.shape[1:])
+    if shape is None or check.all() or not check.any():
+        return made
+    rest = pixels - decoded if made.basis == "embedding" else pixels
+    coded = fidelity.decode(made.code, fidelity.encode(made.code, rest, made.most or None))
+    if made.basis == "embedding":
+        coded += decoded
+    # A pass costs less than one of the shared networks, and there are more.
+    weights = fit_refine.fit(
+        shape, coded[~check], pixels[~check], 2 * recipe.steps, recipe.seed, step
+    )
+    gain = fit_refine.gain(weights, coded[check], pixels[check])
+    return replace(made, filter=weights) if gain < LEAST_GAIN else made
+
+
+def _fit_step(images: Array, quality: Quality, peak: float) -> tuple[float, float]:
+    """The step that meets a quality, and what is left: the error at a number of bytes, or the bytes
+    at an error."""
+    some = images[:TRIED]
+    if quality.kind in ("bytes", "most"):
+        # Of streams of a most length the finest step is one at which most are too long.
+        wanted = quality.value * (4 if quality.kind == "most" else 1)
+        return _search(some, lambda size, error: (wanted / max(size, 0.01), error))
+    wanted = quality.value if quality.kind == "mse" else peak**2 / 10 ** (quality.value / 10)
+    return _search(some, lambda size, error: (error / wanted, size))
+
+
+def _search(
+    images: Array, judge: Callable[[float, float], tuple[float, float]]
+) -> tuple[float, float]:
+    """The coarsest step at which the first of `judge(bytes, error)` is at most 1, and the second
+    there; by secants of the logarithms."""
+    place = math.log(float(images.std()) or 1.0)
+    tried: list[tuple[float, float, float]] = []
+    for _ in range(_TRIES):
+        code = fit_fidelity.fit(images[: 2 * len(images) // 3], math.exp(place))
+        above, rest = judge(*fit_fidelity.sizes(code, images[2 * len(images) // 3 :]))
+        tried.append((place, math.log(max(above, 1e-9)), rest))
+        if -_NEAR < tried[-1][1] <= 0:
+            break
+        slope = 1.2
+        if len(tried) > 1 and abs(tried[-1][0] - tried[-2][0]) > 1e-6:
+            slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
+        move = (tried[-1][1] + _NEAR / 2) / min(max(slope, 0.3), 3.0)
+        place -= min(max(move, -2.0), 2.0)
+    good = [one for one in tried if one[1] <= 0] or [min(tried, key=lambda one: one[1])]
+    best = max(good, key=lambda one: one[1])
+    return math.exp(best[0]), best[2]
