@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 
 import av
 import imagecodecs
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from sets import Images, Task
 
-# More components than this never paid.
-MOST_COMPONENTS = 8
+# More components than this, or of less of the whole energy, never paid.
+MOST_COMPONENTS, LEAST_ENERGY = 8, 3e-4
 # Standard deviations of the first component are so many steps of a JPEG 2000 integer.
 STEPS = 64
 # Ratio of one tried distortion to the next; bytes above which nothing more is tried, as a
 # multiple of the largest target: for a tile, and for a picture of all tiles.
-FINER, TILE_ROOM, PICTURE_ROOM = 0.8, 5, 1.2
+FINER, FINER_PICTURE, TILE_ROOM, PICTURE_ROOM = 0.8, 0.93, 5, 1.2
+# Contrasts that a picture is coded at beside one, so that its bytes come close to a target.
+CONTRASTS = (2 ** (1 / 12), 1.0)
 LEVELS = (3, 4, 5, 6)
 X265 = (
     "keyint=1:info=0:log-level=none:aq-mode=0:no-psy-rd=1:psy-rd=0:psy-rdoq=0:rdoq-level=2:"
@@ -69,6 +72,7 @@ class Jpeg2000:
     bits: int
     resolutions: int
     whole: bool = False
+    finer: float = FINER
 
     def __call__(self, plane: Images, most: float) -> Iterator[Version]:
         """Versions until one takes more than `most` bytes."""
@@ -77,7 +81,7 @@ class Jpeg2000:
         error = float(np.mean(np.square(plane, dtype=np.float64))) / self.step**2
         peak, before = (2**self.bits - 1) ** 2, -1
         while error > 0.2:
-            error *= FINER
+            error *= self.finer
             data = self.encode(numbers, 10 * np.log10(peak / error))
             start = data.index(b"\xff\x93") + 2
             packets = len(data[start:-2].rstrip(b"\0"))
@@ -102,12 +106,14 @@ class Jpeg2000:
         return data
 
 
-def jpeg2000_of(planes: Images, resolutions: int, whole: bool = False) -> Jpeg2000:
+def jpeg2000_of(
+    planes: Images, resolutions: int, whole: bool = False, finer: float = FINER
+) -> Jpeg2000:
     """Integers as fine as the first component asks for, and no wider than all need."""
     step = float(planes[:, 0].std()) / STEPS or 1.0
     largest = float(np.abs(planes).max()) / step
     bits = int(np.clip(np.ceil(np.log2(largest + 1)) + 1, 9, 16))
-    return Jpeg2000(step, bits, resolutions, whole)
+    return Jpeg2000(step, bits, resolutions, whole, finer)
 
 
 # ---------------------------------------------------------------- HEVC, AVIF, JPEG XL
@@ -123,17 +129,11 @@ def ranged(plane: Images, most: int) -> tuple[NDArray[np.float64], float, float]
 def hevc(plane: Images, most: float) -> Iterator[Version]:
     """Intra pictures of 12 bits by x265, preset veryslow, no psychovisual tuning, one substream;
     parameter sets are shared, messages left out."""
-    numbers, step, low = ranged(plane, 4095)
     height, width = plane.shape
-    padded = np.pad(numbers, ((0, -height % 8), (0, -width % 8)), mode="edge").astype(np.uint16)
-    for qp in range(51, 14, -1):
-        codec = av.CodecContext.create("libx265", "w")
-        codec.height, codec.width = padded.shape
-        codec.pix_fmt, codec.time_base = "gray12le", Fraction(1, 25)
-        codec.options = {"preset": "veryslow", "tune": "psnr", "x265-params": f"{X265}{qp}"}
-        frame = av.VideoFrame.from_ndarray(padded, format="gray12le")
-        frame.pts = 0
-        packets = [bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)]]
+    for qp, contrast in product(range(51, 14, -1), CONTRASTS):
+        numbers, step, low = ranged(plane, round(4095 / contrast))
+        numbers = np.pad(numbers, ((0, -height % 8), (0, -width % 8)), mode="edge")
+        packets = _x265(numbers.astype(np.uint16), qp)
         own, shared = unit_bytes(b"".join(packets))
         if own > most:
             return
@@ -141,6 +141,16 @@ def hevc(plane: Images, most: float) -> Iterator[Version]:
         frames = [one for data in packets for one in decoder.decode(av.Packet(data))]
         image = [*frames, *decoder.decode(None)][0].to_ndarray()[:height, :width]
         yield Version(own, shared, (image * step + low).astype(np.float32))
+
+
+def _x265(numbers: Integers, qp: int) -> list[bytes]:
+    codec = av.CodecContext.create("libx265", "w")
+    codec.height, codec.width = numbers.shape
+    codec.pix_fmt, codec.time_base = "gray12le", Fraction(1, 25)
+    codec.options = {"preset": "veryslow", "tune": "psnr", "x265-params": f"{X265}{qp}"}
+    frame = av.VideoFrame.from_ndarray(numbers, format="gray12le")
+    frame.pts = 0
+    return [bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)]]
 
 
 def unit_bytes(stream: bytes) -> tuple[int, int]:
@@ -197,7 +207,7 @@ def jpeg_xl(plane: Images, most: float) -> Iterator[Version]:
 
 @dataclass(frozen=True)
 class Unit:
-    """A plane's codings on their convex hull; the first is to leave it out."""
+    """A plane's codings that none beats; the first is to leave it out."""
 
     curve: Curve
     images: tuple[Images, ...]
@@ -216,14 +226,19 @@ def code_unit(plane: Images, coder: Coder, most: float, mosaic: Mosaic | None) -
         images.append(image)
         shared = max(shared, version.shared)
     curve = Curve(np.array(rates), np.array(errors))
-    hull = curve.hull()
-    return Unit(Curve(curve.rate[hull], curve.error[hull]), tuple(images[at] for at in hull), shared)
+    kept = curve.efficient()
+    return Unit(
+        Curve(curve.rate[kept], curve.error[kept]), tuple(images[at] for at in kept), shared
+    )
 
 
 def components(task: Task) -> tuple[Klt, Images]:
     """The transform of the training tiles, and the test tiles' components."""
     klt = fit_klt(task.train.images)
-    return klt, klt.forward(task.test.images)[:, :MOST_COMPONENTS]
+    planes = klt.forward(task.test.images)
+    energy = np.square(planes, dtype=np.float64).mean(axis=(0, 2, 3))
+    count = int((energy > LEAST_ENERGY * energy.sum()).sum())
+    return klt, planes[:, : min(count, MOST_COMPONENTS)]
 
 
 def as_picture(
@@ -274,9 +289,7 @@ def by_tile(name: str, task: Task, targets: Sequence[int], coder: Coder) -> list
             used = int((chosen > 0).any(axis=0).sum())
             shared = max((unit.shared for tile in units for unit in tile), default=0)
             model = klt.bytes(used) + shared * used
-            found.append(
-                Coded(name, target, rate, spent / len(units), model, klt.inverse(images))
-            )
+            found.append(Coded(name, target, rate, spent / len(units), model, klt.inverse(images)))
     return found
 
 
@@ -298,7 +311,7 @@ def jpeg2000_whole_tiles(task: Task, targets: Sequence[int]) -> list[Coded]:
 def jpeg2000_scene(task: Task, targets: Sequence[int]) -> list[Coded]:
     """KLT + JPEG 2000 of the scene, a codestream a component, headers stripped."""
     _, planes = components(task)
-    coders = [jpeg2000_of(planes, resolutions) for resolutions in LEVELS]
+    coders = [jpeg2000_of(planes, one, finer=FINER_PICTURE) for one in LEVELS]
     return as_picture("JPEG 2000, scene, headers stripped", task, targets, coders)
 
 

@@ -14,6 +14,8 @@ from sets import Images, Task, Tiles, blocks
 # Pixels that the transform of bands is fitted to.
 KLT_PIXELS = 1_000_000
 FLOAT16 = 2
+# Curves up to which the last bytes are spent by trial.
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,14 @@ class Curve:
     rate: NDArray[np.float64]
     error: NDArray[np.float64]
 
+    def efficient(self) -> list[int]:
+        """Choices that no other beats in both, by increasing rate."""
+        kept: list[int] = []
+        for one in np.lexsort((self.error, self.rate)).tolist():
+            if not kept or self.error[one] < self.error[kept[-1]]:
+                kept.append(one)
+        return kept
+
     def hull(self) -> list[int]:
         """Choices on the lower convex hull, by increasing rate."""
         order = np.lexsort((self.error, self.rate)).tolist()
@@ -166,7 +176,8 @@ class Curve:
 
 def spend(curves: Sequence[Curve], budget: float) -> list[int]:
     """The choice of each curve by one slope for all, within a budget of bytes together; what
-    the next step of the slope would overspend goes to the best steps that still fit."""
+    the next step of the slope would overspend goes to the best steps that still fit, and where
+    curves are few to any choice that does."""
     steps = []
     hulls = [curve.hull() for curve in curves]
     for unit, (curve, hull) in enumerate(zip(curves, hulls, strict=True)):
@@ -178,4 +189,21 @@ def spend(curves: Sequence[Curve], budget: float) -> list[int]:
     for _, unit, at, cost in sorted(steps):
         if at == chosen[unit] + 1 and cost <= left:
             chosen[unit], left = at, left - cost
-    return [hull[at] for hull, at in zip(hulls, chosen, strict=True)]
+    found = [hull[at] for hull, at in zip(hulls, chosen, strict=True)]
+    return _filled(curves, found, left) if len(curves) <= FEW else found
+
+
+def _filled(curves: Sequence[Curve], chosen: list[int], left: float) -> list[int]:
+    """The choices, each time the one that lowers the error most within what is left changed."""
+    while True:
+        best = (0.0, -1, -1)
+        for unit, curve in enumerate(curves):
+            gain = curve.error[chosen[unit]] - curve.error
+            gain[curve.rate - curve.rate[chosen[unit]] > left] = 0
+            at = int(gain.argmax())
+            best = max(best, (float(gain[at]), unit, at))
+        gained, unit, at = best
+        if gained <= 0:
+            return chosen
+        left -= float(curves[unit].rate[at] - curves[unit].rate[chosen[unit]])
+        chosen[unit] = at

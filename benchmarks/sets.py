@@ -19,6 +19,7 @@ from embarchive import fitting, grid
 from embarchive.errors import BadInput
 from embarchive.gather import Sample, chip_grid, gather, scene_cells
 from embarchive.recipe import Recipe, Settings, read_recipe
+from embarchive.scenes import Scene
 from embarchive.step_plan import look
 
 HERE = Path(__file__).parent
@@ -76,20 +77,21 @@ class Tiles:
     """Tiles of a task: sample: whole chips; images float32 (n, bands, height, width) and valid
     bool (n, height, width): the pixels of the cell, one crop for all of a set; place int64
     (n, 2): column (from the west) and row (from the south) of the cell; date (n,): number of
-    the scene's date, in order of time."""
+    the scene's date, in order of time; scene (n,): number of the scene in `Task.scenes`."""
 
     sample: Sample
     images: Images
     valid: NDArray[np.bool_]
     place: NDArray[np.int64]
     date: NDArray[np.int64]
+    scene: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.date)
 
     def only(self, rows: NDArray[np.bool_]) -> Tiles:
         """The tiles of a mask (n,)."""
-        parts = (self.images, self.valid, self.place, self.date)
+        parts = (self.images, self.valid, self.place, self.date, self.scene)
         return Tiles(self.sample.only(rows), *(part[rows] for part in parts))
 
 
@@ -99,13 +101,14 @@ class Task:
 
     crop: rows and columns of a chip that the images are of; bands: names; index: positions of
     the bands of the archive's first index; peak: of PSNR, as `fitting.fit_space` takes it;
-    cells: distinct test cells of the set before it was thinned; paths: of the scenes.
+    cells, held: distinct test cells and test tiles of the set before it was thinned;
+    scenes: what was cut.
     """
 
     name: str
     settings: Settings
     recipe: Recipe
-    paths: tuple[str, ...]
+    scenes: tuple[Scene, ...]
     train: Tiles
     test: Tiles
     crop: tuple[slice, slice]
@@ -113,6 +116,7 @@ class Task:
     index: tuple[int, int] | None
     peak: float
     cells: int
+    held: int
 
     @property
     def has_goal(self) -> bool:
@@ -149,6 +153,7 @@ def load(name: str, most: int | None = MOST_TILES, seed: int = 0) -> Task:
         np.ascontiguousarray(sample.valid[:, crop[0], crop[1]]),
         np.stack(grid.cell_indices(sample.geohash), axis=1),
         np.concatenate(date),
+        np.repeat(np.arange(len(found)), list(map(len, found))),
     )
     if one.by_date:
         test_rows = tiles.date == len(dates) - 2
@@ -158,15 +163,15 @@ def load(name: str, most: int | None = MOST_TILES, seed: int = 0) -> Task:
         split = fitting.split_cells(cells, settings, one.recipe.seed)
         train_rows, test_rows = split.masks(sample.geohash)
     train, test = tiles.only(train_rows), tiles.only(test_rows)
-    cells_held = len(np.unique(test.sample.geohash))
+    cells_held, held = len(np.unique(test.sample.geohash)), len(test)
     if most is not None:
         test = test.only(thinned(test, most, seed))
     chips = train.sample.pixels
     low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
     index = fitting.index_bands(settings)
     return Task(
-        name, settings, one.recipe, paths, train, test, crop, settings.bands, index,
-        float(high - low), cells_held,
+        name, settings, one.recipe, tuple(scenes), train, test, crop, settings.bands, index,
+        float(high - low), cells_held, held,
     )  # fmt: skip
 
 
