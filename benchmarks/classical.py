@@ -34,7 +34,7 @@ CONTRASTS = (2 ** (1 / 12), 1.0)
 LEVELS = (3, 4, 5, 6)
 X265 = (
     "keyint=1:info=0:log-level=none:aq-mode=0:no-psy-rd=1:psy-rd=0:psy-rdoq=0:rdoq-level=2:"
-    "no-wpp=1:pools=none:frame-threads=1:ipratio=1:hash=0:repeat-headers=1:qp="
+    "tskip=1:no-wpp=1:pools=none:frame-threads=1:ipratio=1:hash=0:repeat-headers=1:qp="
 )
 HEADER_UNITS = (32, 33, 34)  # VPS, SPS, PPS
 MESSAGES = (39, 40)
