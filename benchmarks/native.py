@@ -6,6 +6,7 @@ the decoded tile to that grid: else resampling makes any ratio free.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,8 +106,11 @@ def _samples(
     """Longitude, latitude and stored value (m,) of the samples whose centre lies in a cell."""
     west, south, east, north = grid.bounds([name])[0].tolist()
     box = transform_bounds("EPSG:4326", source.crs, west, south, east, north, densify_pts=9)
-    window = from_bounds(*box, source.transform).round_offsets("floor").round_lengths("ceil")
-    window = window.intersection(Window(0, 0, source.width, source.height))
+    exact = from_bounds(*box, source.transform)
+    top, left = max(0, math.floor(exact.row_off)), max(0, math.floor(exact.col_off))
+    end = min(source.height, math.ceil(exact.row_off + exact.height))
+    right = min(source.width, math.ceil(exact.col_off + exact.width))
+    window = Window(left, top, max(1, right - left), max(1, end - top))
     values = source.read(band.index, window=window)
     rows, columns = np.indices(values.shape)
     x, y = source.window_transform(window) @ (columns.ravel() + 0.5, rows.ravel() + 0.5)
