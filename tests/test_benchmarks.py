@@ -41,6 +41,26 @@ def test_only_the_tables_with_a_result_are_written_anew(tmp_path):
     assert load("tables").fill(filled, tmp_path) == filled
 
 
+def test_the_table_of_storage_gives_shares_of_the_better_jpeg_2000():
+    tables = load("tables")
+    rows = [
+        {
+            "dataset": "a", "method": method, "target_bytes": 16, "rate": rate, "mse_median": mse,
+            "test_cells": 120,
+        }
+        for method, rate, mse in (
+            (tables.JPEG2000[0], "equal", 1.0),
+            (tables.JPEG2000[0], "slope", 5.0),
+            (tables.JPEG2000[1], "slope", 4.0),
+            ("ours", "slope", 2.0),
+            ("ours", "equal", 3.0),
+        )
+    ]  # fmt: skip
+    (line,) = tables.storage(rows)
+    assert (line["JPEG 2000 mse"], line["ours"], line[tables.JPEG2000[0]]) == (4.0, 0.5, 1.25)
+    assert (line["dataset"], line["bytes"], line["test cells"]) == ("a", 16, 120)
+
+
 def test_the_readme_is_up_to_date_with_the_results():
     assert load("tables").main(["--check"]) == 0
 
