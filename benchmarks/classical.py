@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import product
+from itertools import chain, product
 
 import av
 import imagecodecs
@@ -29,8 +29,10 @@ STEPS = 64
 # Ratio of one tried distortion to the next; bytes above which nothing more is tried, as a
 # multiple of the largest target: for a tile, and for a picture of all tiles.
 FINER, FINER_PICTURE, TILE_ROOM, PICTURE_ROOM = 0.8, 0.93, 5, 1.2
-# Contrasts that a picture is coded at beside one, so that its bytes come close to a target.
+# Contrasts are divided by these: two a step of QP, so that bytes come close to a target, and
+# many at its coarsest, which alone is too fine for a few bytes a tile.
 CONTRASTS = (2 ** (1 / 12), 1.0)
+COARSE = tuple(2 ** (step / 6) for step in range(18, 1, -1))
 LEVELS = (3, 4, 5, 6)
 X265 = (
     "keyint=1:info=0:log-level=none:aq-mode=0:no-psy-rd=1:psy-rd=0:psy-rdoq=0:rdoq-level=2:"
@@ -130,7 +132,7 @@ def hevc(plane: Images, most: float) -> Iterator[Version]:
     """Intra pictures of 12 bits by x265, preset veryslow, no psychovisual tuning, one substream;
     parameter sets are shared, messages left out."""
     height, width = plane.shape
-    for qp, contrast in product(range(51, 14, -1), CONTRASTS):
+    for qp, contrast in chain(product((51,), COARSE), product(range(51, 14, -1), CONTRASTS)):
         numbers, step, low = ranged(plane, round(4095 / contrast))
         numbers = np.pad(numbers, ((0, -height % 8), (0, -width % 8)), mode="edge")
         packets = _x265(numbers.astype(np.uint16), qp)
@@ -168,12 +170,12 @@ def unit_bytes(stream: bytes) -> tuple[int, int]:
 
 def avif(plane: Images, most: float) -> Iterator[Version]:
     """Gray pictures of 8 bits by libaom, tuned for PSNR; the boxes before the data are shared."""
-    numbers, step, low = ranged(plane, 255)
-    picture = Image.fromarray(numbers.astype(np.uint8))
-    for quality in range(0, 80, 3):
+    coarse = ((0, contrast) for contrast in COARSE[::3])
+    for quality, contrast in chain(coarse, ((quality, 1.0) for quality in range(0, 80, 4))):
+        numbers, step, low = ranged(plane, round(255 / contrast))
         data = io.BytesIO()
-        picture.save(
-            data, "AVIF", quality=quality, subsampling="4:0:0", speed=3, max_threads=1,
+        Image.fromarray(numbers.astype(np.uint8)).save(
+            data, "AVIF", quality=quality, subsampling="4:0:0", speed=4, max_threads=1,
             codec="aom", advanced={"tune": "psnr"},
         )  # fmt: skip
         shared = data.getvalue().index(b"mdat") + 4
@@ -214,8 +216,11 @@ class Unit:
     shared: int
 
 
-def code_unit(plane: Images, coder: Coder, most: float, mosaic: Mosaic | None) -> Unit:
-    """A plane (height, width), or with a mosaic one of each tile (n, height, width)."""
+def code_unit(
+    plane: Images, coder: Coder, most: float, mosaic: Mosaic | None, least: float = 0.0
+) -> Unit:
+    """A plane (height, width), or with a mosaic one of each tile (n, height, width); to `most`
+    bytes or `least` squared error."""
     picture = plane if mosaic is None else mosaic.lay(plane)
     rates, errors = [0.0], [float(np.square(plane, dtype=np.float64).sum())]
     images, shared = [np.zeros((1,) * plane.ndim, np.float32)], 0
@@ -225,6 +230,8 @@ def code_unit(plane: Images, coder: Coder, most: float, mosaic: Mosaic | None) -
         errors.append(float(np.square(plane - image, dtype=np.float64).sum()))
         images.append(image)
         shared = max(shared, version.shared)
+        if errors[-1] < least:
+            break
     curve = Curve(np.array(rates), np.array(errors))
     kept = curve.efficient()
     return Unit(
@@ -250,7 +257,11 @@ def as_picture(
     most = PICTURE_ROOM * max(targets) * count
     best: dict[int, tuple[float, Coded]] = {}
     for coder in coders:
-        units = [code_unit(plane, coder, most, mosaic) for plane in planes.swapaxes(0, 1)]
+        units: list[Unit] = []
+        for plane in planes.swapaxes(0, 1):
+            # The first component had all bytes to itself: at one slope none gets far below it.
+            least = units[0].curve.error.min() / 2 if units else 0.0
+            units.append(code_unit(plane, coder, most, mosaic, least))
         for target in targets:
             chosen = spend([unit.curve for unit in units], target * count)
             pairs = list(zip(units, chosen, strict=True))
@@ -280,6 +291,8 @@ def by_tile(name: str, task: Task, targets: Sequence[int], coder: Coder) -> list
         slope = np.array(spend(flat, target * len(units))).reshape(len(units), -1)
         equal = np.array([spend([unit.curve for unit in tile], target) for tile in units])
         for rate, chosen in (("slope", slope), ("equal", equal)):
+            if not chosen.any():
+                continue
             images = np.zeros_like(planes)
             spent = 0.0
             for i, tile in enumerate(units):
