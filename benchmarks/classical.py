@@ -129,11 +129,11 @@ def ranged(plane: Images, most: int) -> tuple[NDArray[np.float64], float, float]
 
 
 def hevc(plane: Images, most: float) -> Iterator[Version]:
-    """Intra pictures of 12 bits by x265, preset veryslow, no psychovisual tuning, one substream;
+    """Intra pictures of 10 bits by x265, preset veryslow, no psychovisual tuning, one substream;
     parameter sets are shared, messages left out."""
     height, width = plane.shape
     for qp, contrast in chain(product((51,), COARSE), product(range(51, 14, -1), CONTRASTS)):
-        numbers, step, low = ranged(plane, round(4095 / contrast))
+        numbers, step, low = ranged(plane, round(1023 / contrast))
         numbers = np.pad(numbers, ((0, -height % 8), (0, -width % 8)), mode="edge")
         packets = _x265(numbers.astype(np.uint16), qp)
         own, shared = unit_bytes(b"".join(packets))
@@ -148,9 +148,9 @@ def hevc(plane: Images, most: float) -> Iterator[Version]:
 def _x265(numbers: Integers, qp: int) -> list[bytes]:
     codec = av.CodecContext.create("libx265", "w")
     codec.height, codec.width = numbers.shape
-    codec.pix_fmt, codec.time_base = "gray12le", Fraction(1, 25)
+    codec.pix_fmt, codec.time_base = "gray10le", Fraction(1, 25)
     codec.options = {"preset": "veryslow", "tune": "psnr", "x265-params": f"{X265}{qp}"}
-    frame = av.VideoFrame.from_ndarray(numbers, format="gray12le")
+    frame = av.VideoFrame.from_ndarray(numbers, format="gray10le")
     frame.pts = 0
     return [bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)]]
 

@@ -176,6 +176,17 @@ def test_classical_codecs_keep_to_their_bytes_and_use_them(bench, method):
         assert 0 < few.model_bytes < 5000
 
 
+def test_hevc_at_its_coarsest_is_no_worse_than_a_flat_picture(bench):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    y, x = np.mgrid[:128, :128] / 64
+    plane = (np.sin(3 * x) * np.cos(2 * y) - 4 * (x + y > 3.5)).astype(np.float32)
+    versions = list(bench("classical").hevc(plane, 400))
+    errors = [float(np.square(one.image - plane).mean()) for one in versions]
+    assert errors[0] < plane.var()
+    assert versions[0].own < 40 < errors[0] / errors[-1] * versions[0].own
+    assert max(b / a for a, b in itertools.pairwise(errors)) < 1.5
+
+
 def test_vectors_beat_the_tile_mean_with_their_bases_counted(bench):
     vectors, task = bench("vectors"), made_task(bench)
     (plain,) = vectors.tile_mean(task, (8,))
