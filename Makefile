@@ -87,12 +87,17 @@ test: .venv/ready browser lint page
 torture: .venv/ready browser
 	EMBARCHIVE_TORTURE=1 $(BIN)/pytest
 
-bench: .venv/ready .venv/imagery browser
+.venv/codecs: .venv/ready
+	$(PIP) install --quiet -e '.[all,dev,bench]' -c constraints.txt
+	@touch $@
+
+bench: .venv/ready .venv/imagery .venv/codecs browser
 	status=0; \
 	$(BIN)/python benchmarks/bench_first_light.py --full-size || status=$$?; \
 	$(BIN)/python benchmarks/bench_browser.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_sizing.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_train_many.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_storage.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 

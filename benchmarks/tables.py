@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+Row = dict[str, Any]
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 _TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
@@ -32,12 +34,40 @@ def fill(text: str, results: Path) -> str:
 
 def markdown(document: dict[str, Any]) -> str:
     """The rows of one result as a table, with a line on where the numbers come from."""
-    rows = document["rows"]
+    rows = VIEWS.get(document["name"], list)(document["rows"])
     heads = list(rows[0])
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [f"| {' | '.join(_cell(row[head]) for head in heads)} |" for row in rows]
     source = "`{command}` at {commit}, {date}; {machine}.".format(**document)
     return "\n".join([*lines, "", source, ""])
+
+
+def storage(rows: list[Row]) -> list[Row]:
+    """Median errors as shares of the better of JPEG 2000's two with shared headers: a line a set
+    and target, a column a method; by one slope where a method has one."""
+    names = dict.fromkeys(row["method"] for row in rows if row["target_bytes"] is not None)
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for row in sorted(rows, key=lambda row: row["rate"] == "slope"):
+        if row["target_bytes"] in (16, 32, 64):
+            values = found.setdefault((row["dataset"], row["target_bytes"]), {})
+            values[row["method"]] = row["mse_median"]
+    order = list(dict.fromkeys(row["dataset"] for row in rows))
+    cells = {row["dataset"]: row["test_cells"] for row in rows}
+    view = []
+    for (name, target), values in sorted(found.items(), key=lambda one: order.index(one[0][0])):
+        best = min(values[method] for method in JPEG2000)
+        shares = {
+            method: values[method] / best if method in values else None
+            for method in names
+            if not method.startswith("tile mean")
+        }
+        head = {"dataset": name, "test cells": cells[name], "bytes": target}
+        view.append({**head, "JPEG 2000 mse": best, **shares})
+    return view
+
+
+JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
+VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {"storage": storage}
 
 
 def _cell(value: Any) -> str:

@@ -1,9 +1,12 @@
 """The tables in the README come from the results, and results say where they come from."""
 
+import importlib
 import importlib.util
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -38,5 +41,186 @@ def test_only_the_tables_with_a_result_are_written_anew(tmp_path):
     assert load("tables").fill(filled, tmp_path) == filled
 
 
+def test_the_table_of_storage_gives_shares_of_the_better_jpeg_2000():
+    tables = load("tables")
+    rows = [
+        {
+            "dataset": "a", "method": method, "target_bytes": 16, "rate": rate, "mse_median": mse,
+            "test_cells": 120,
+        }
+        for method, rate, mse in (
+            (tables.JPEG2000[0], "equal", 1.0),
+            (tables.JPEG2000[0], "slope", 5.0),
+            (tables.JPEG2000[1], "slope", 4.0),
+            ("ours", "slope", 2.0),
+            ("ours", "equal", 3.0),
+        )
+    ]  # fmt: skip
+    (line,) = tables.storage(rows)
+    assert (line["JPEG 2000 mse"], line["ours"], line[tables.JPEG2000[0]]) == (4.0, 0.5, 1.25)
+    assert (line["dataset"], line["bytes"], line["test cells"]) == ("a", 16, 120)
+
+
 def test_the_readme_is_up_to_date_with_the_results():
     assert load("tables").main(["--check"]) == 0
+
+
+# ---------------------------------------------------------------- storage
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A module of the benchmarks that imports others of them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def made_tiles(bench, place, images, date=None):
+    """Tiles of a made set at columns and rows (n, 2)."""
+    from embarchive import geohash
+    from embarchive.gather import Sample
+
+    sets, place = bench("sets"), np.array(place, dtype=np.int64)
+    names = geohash.from_indices(place[:, 0] + 100, place[:, 1] + 100, 5)
+    valid = np.ones((len(images), *images.shape[2:]), dtype=bool)
+    date = np.zeros(len(images), np.int64) if date is None else np.array(date, np.int64)
+    return sets.Tiles(Sample(names, images, valid, True), images, valid, place, date, date)
+
+
+def made_task(bench):
+    """A field of waves in three bands that go together, split in the middle."""
+    sets = bench("sets")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: 8 * 24, : 8 * 24] / 24
+    field = np.stack([np.sin(x * a + y * b) for a, b in ((1, 0.3), (0.2, 2), (3, 1))])
+    mix = rng.normal(size=(3, 3)) * np.array([1, 0.3, 0.05])
+    field = np.einsum("bk,khw->bhw", mix, field) + 0.01 * rng.normal(size=field.shape)
+    tiles = field.reshape(3, 8, 24, 8, 24).transpose(1, 3, 0, 2, 4).astype(np.float32)
+    place = [(column, -row) for row in range(8) for column in range(8)]
+    every = made_tiles(bench, place, tiles.reshape(64, 3, 24, 24))
+    half = np.arange(64) < 32
+    crop = slice(0, 24)
+    return sets.Task("made", None, None, (), every.only(half), every.only(~half), (crop, crop),
+                     ("a", "b", "c"), (0, 1), 1.0, 32, 32)  # fmt: skip
+
+
+def test_bytes_are_spent_as_well_as_any_choice_on_the_hull_could(bench):
+    coding = bench("coding")
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        curves = []
+        for _ in range(3):
+            rate = np.concatenate([[0], np.cumsum(rng.integers(1, 9, 4))]).astype(float)
+            curves.append(coding.Curve(rate, np.sort(rng.random(5))[::-1] * 100))
+        for budget in (0, 7, 20, 60):
+            chosen = coding.spend(curves, budget)
+            spent = sum(c.rate[at] for c, at in zip(curves, chosen, strict=True))
+            error = sum(c.error[at] for c, at in zip(curves, chosen, strict=True))
+            assert spent <= budget
+            # One slope is off the best choice by less than one step of one curve.
+            tried = [
+                sum(c.error[at] for c, at in zip(curves, some, strict=True))
+                for some in itertools.product(range(5), repeat=3)
+                if sum(c.rate[at] for c, at in zip(curves, some, strict=True)) <= budget
+            ]
+            step = max(max(-np.diff(c.error)) for c in curves)
+            assert min(tried) <= error <= min(tried) + step
+
+
+def test_components_keep_squared_errors_and_come_back(bench):
+    coding, task = bench("coding"), made_task(bench)
+    klt = coding.fit_klt(task.train.images)
+    planes = klt.forward(task.test.images)
+    assert np.allclose(klt.inverse(planes), task.test.images, atol=5e-3)
+    energy = np.square(planes).sum(axis=(0, 2, 3))
+    assert (np.diff(energy) < 0).all()
+    centred = task.test.images - klt.mean.astype(np.float32)[:, None, None]
+    assert energy.sum() == pytest.approx(np.square(centred).sum(), rel=2e-3)
+    assert klt.bytes(2) == 2 * 3 * (1 + 2)
+
+
+def test_neighbours_stay_together_in_the_picture_of_all_tiles(bench):
+    coding = bench("coding")
+    place = [(5, 7), (6, 7), (5, 6), (9, 9), (5, 7)]
+    images = np.arange(5 * 6, dtype=np.float32).reshape(5, 1, 2, 3)
+    mosaic = coding.lay_out(made_tiles(bench, place, images, date=[0, 0, 0, 0, 1]))
+    assert (mosaic.cut(mosaic.lay(images[:, 0])) == images[:, 0]).all()
+    east, south = mosaic.corner[1] - mosaic.corner[0], mosaic.corner[2] - mosaic.corner[0]
+    assert (east.tolist(), south.tolist()) == ([0, 3], [2, 0])
+    assert len({tuple(corner) for corner in mosaic.corner.tolist()}) == 5
+    assert mosaic.known.sum() == images.size
+
+
+def test_parameter_sets_are_shared_and_messages_free(bench):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    kinds = {"sps": 33, "sei": 39, "slice": 19}
+    start = b"\0\0\0\1"
+    units = {name: bytes([kind << 1, 1]) for name, kind in kinds.items()}
+    stream = start + units["sps"] + b"12" + start + units["sei"] + b"x" * 50
+    assert bench("classical").unit_bytes(stream + b"\0\0\1" + units["slice"] + b"345") == (8, 7)
+
+
+@pytest.mark.parametrize("method", ["jpeg2000_tiles", "jpeg2000_scene", "hevc_scene"])
+def test_classical_codecs_keep_to_their_bytes_and_use_them(bench, method):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    task = made_task(bench)
+    coded = getattr(bench("classical"), method)(task, (8, 64))
+    zero = float(
+        np.square(task.test.images - task.train.images.mean(axis=(0, 2, 3))[:, None, None]).mean()
+    )
+    for rate in {one.rate for one in coded}:
+        few, many = [one for one in coded if one.rate == rate]
+        assert few.code_bytes <= 8 < many.code_bytes <= 64
+        errors = [float(np.square(one.images - task.test.images).mean()) for one in (few, many)]
+        assert errors[1] < 0.7 * errors[0] < 0.7 * zero
+        assert 0 < few.model_bytes < 5000
+
+
+def test_hevc_at_its_coarsest_is_no_worse_than_a_flat_picture(bench):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    y, x = np.mgrid[:128, :128] / 64
+    plane = (np.sin(3 * x) * np.cos(2 * y) - 4 * (x + y > 3.5)).astype(np.float32)
+    versions = list(bench("classical").hevc(plane, 400))
+    errors = [float(np.square(one.image - plane).mean()) for one in versions]
+    assert errors[0] < plane.var()
+    assert versions[0].own < 40 < errors[0] / errors[-1] * versions[0].own
+    assert max(b / a for a, b in itertools.pairwise(errors)) < 1.5
+
+
+def test_vectors_beat_the_tile_mean_with_their_bases_counted(bench):
+    vectors, task = bench("vectors"), made_task(bench)
+    (plain,) = vectors.tile_mean(task, (8,))
+    (best,) = vectors.pca(task, (8,))
+    assert (plain.code_bytes, best.code_bytes, best.model_bytes) == (
+        3,
+        8,
+        8 * (1728 + 8) + 2 * 1728,
+    )
+    plain, best = (float(np.square(one.images - task.test.images).mean()) for one in (plain, best))
+    assert best < 0.7 * plain
+
+
+def test_break_even_counts_what_the_models_take(bench):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    storage = bench("bench_storage")
+    theirs = [
+        {"mse_median": 4.0, "code_bytes": 10.0, "model_bytes": 100},
+        {"mse_median": 1.0, "code_bytes": 40.0, "model_bytes": 100},
+    ]
+    ours = {"mse_median": 2.0, "code_bytes": 15.0, "model_bytes": 1100}
+    assert storage.break_even(ours, theirs) == pytest.approx(1000 / 5)
+    assert storage.break_even(ours | {"code_bytes": 25.0}, theirs) is None
+    assert storage.break_even(ours | {"mse_median": 0.5}, theirs) is None
+
+
+def test_no_training_tile_of_a_set_touches_a_test_tile(bench, real_data, monkeypatch):
+    sets = bench("sets")
+    monkeypatch.setattr(sets, "DATA", real_data)
+    task = sets.load("landsat7_nc")
+    gap = np.abs(task.train.place[:, None] - task.test.place[None]).max(axis=2)
+    assert gap.min() > 1
+    assert task.train.images.shape[1:] == task.test.images.shape[1:]
+    task = sets.load("sinop")
+    assert set(task.test.date.tolist()) == {10}
+    assert 10 not in task.train.date
+    assert len(np.unique(task.train.date)) == 11

@@ -1,0 +1,215 @@
+"""What a tile takes and how far its decode is off: the archive beside classical compression.
+
+Real data from EMBARCHIVE_DATA or ../shared/data; see sets.py for what is held out. All methods
+code the same held-out tiles, of which the pixels of the cell count, in all bands, what is not
+valid as the tiles have it. bytes_per_tile = code_bytes + model_bytes / 1e6 tiles, by the same
+rule for weights, bases and headers. With `--cache FOLDER` a method is measured once a set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import classical
+import native
+import numpy as np
+import report
+import sets
+import vectors
+from coding import Coded, Method
+
+from embarchive import encode
+from embarchive.errors import BadInput
+
+TARGETS = (8, 16, 32, 64, 128)
+SPREAD = 1_000_000
+METHODS: dict[str, Method] = {
+    "tile_mean": vectors.tile_mean,
+    "pca": vectors.pca,
+    "embedding": vectors.embedding,
+    "jpeg2000_whole_tiles": classical.jpeg2000_whole_tiles,
+    "jpeg2000_tiles": classical.jpeg2000_tiles,
+    "jpeg2000_scene": classical.jpeg2000_scene,
+    "hevc_scene": classical.hevc_scene,
+    "jpeg_xl_tiles": classical.jpeg_xl_tiles,
+    "jpeg_xl_scene": classical.jpeg_xl_scene,
+    "avif_scene": classical.avif_scene,
+}
+# The paper's storage table: method, bytes of the whole, and what they are of.
+PAPER = (
+    ("Sentinel-2 SAFE", 120.88e9),
+    ("LZW GeoTIFF", 250.89e9),
+    ("single-band VAE, decoders left out", 253.26e6),
+    ("multi-band VAE, decoders left out", 19.48e6),
+)
+# One decoder of 369k float32 a region is 48 times its multi-band embeddings; single bands have
+# at least as many.
+PAPER_DECODERS = 48 * 19.48e6
+Row = dict[str, Any]
+
+
+def measure(task: sets.Task, coded: Coded) -> Row:
+    """One row: bytes and errors of a method at a target."""
+    test = task.test
+    every = np.ones_like(test.valid)
+    mse = encode.errors(test.images, coded.images, every, None)[0]
+    mae = encode.errors(test.images, coded.images, test.valid, task.index)[1]
+    psnr = 10 * np.log10(task.peak**2 / np.maximum(mse, 1e-30))
+    return {
+        **_head(task, coded.method, coded.target, coded.rate),
+        "bytes_per_tile": float(coded.code_bytes) + coded.model_bytes / SPREAD,
+        "code_bytes": float(coded.code_bytes),
+        "model_bytes": int(coded.model_bytes),
+        "archive_bytes": None,
+        "mse_median": float(np.median(mse)),
+        "mse_mean": float(mse.mean()),
+        "psnr_median": float(np.median(psnr)),
+        "index_mae": float(mae.mean()) if task.index else None,
+    }
+
+
+def lossless_rows(task: sets.Task) -> list[Row]:
+    """What the scenes take as they are."""
+    stored = native.lossless(task)
+    found = (
+        ("raw native samples", stored.raw),
+        ("LZW GeoTIFF", stored.lzw_geotiff),
+        ("ZSTD COG", stored.zstd_cog),
+    )
+    return [
+        {
+            **_head(task, name, None, "lossless"),
+            "bytes_per_tile": size,
+            "code_bytes": size,
+            "model_bytes": 0,
+            "archive_bytes": None,
+            "mse_median": 0.0,
+            "mse_mean": 0.0,
+            "psnr_median": None,
+            "index_mae": None,
+        }
+        for name, size in found
+    ]
+
+
+def _head(task: sets.Task, method: str, target: int | None, rate: str) -> Row:
+    return {
+        "dataset": task.name,
+        "method": method,
+        "target_bytes": target,
+        "rate": rate,
+        "tiles": len(task.train) + task.held,
+        "test_tiles": len(task.test),
+        "test_cells": task.cells,
+    }
+
+
+def break_even(ours: Row, theirs: Sequence[Row]) -> float | None:
+    """Tiles from which ours takes less than another method at our error, all bytes counted; 0
+    from the first, None never, or where theirs has no such error.
+
+    Bytes of theirs between two targets: logarithms of error and bytes on a line.
+    """
+    rows = sorted(theirs, key=lambda row: -row["mse_median"])
+    error = [-math.log(row["mse_median"]) for row in rows]
+    wanted = -math.log(ours["mse_median"])
+    if not rows or not error[0] <= wanted <= error[-1]:
+        return None
+    code = math.exp(np.interp(wanted, error, [math.log(row["code_bytes"]) for row in rows]))
+    model = float(np.interp(wanted, error, [row["model_bytes"] for row in rows]))
+    saved = code - ours["code_bytes"]
+    return max(0.0, (ours["model_bytes"] - model) / saved) if saved > 0 else None
+
+
+def paper_table(task: sets.Task, coded: Sequence[Coded]) -> list[Row]:
+    """The paper's storage table, with its decoders counted where it left them out, and methods
+    beside it: ratio to raw native samples, and error on the native grid."""
+    raw = native.lossless(task).raw
+    rows = []
+    for name, size in PAPER:
+        ratio = PAPER[0][1] / size
+        decoders = PAPER_DECODERS if "VAE" in name else 0.0
+        counted = PAPER[0][1] / (size + decoders)
+        rows.append({"storage": name, "ratio": ratio, "ratio, all counted": counted,
+                     "native mse": None, "dataset": "paper"})  # fmt: skip
+    for one in coded:
+        size = one.code_bytes + one.model_bytes / SPREAD
+        error = float(np.nanmedian(native.native_error(task, one.images)))
+        rows.append({"storage": f"{one.method}, {one.target} bytes", "ratio": raw / one.code_bytes,
+                     "ratio, all counted": raw / size, "native mse": error,
+                     "dataset": task.name})  # fmt: skip
+    return rows
+
+
+def judge(rows: Sequence[Row]) -> int:
+    """Say where the embedding alone is not 10 % below PCA of as many int8; 1 when it is not."""
+    error = {
+        (row["dataset"], row["method"], row["target_bytes"]): row["mse_median"]
+        for row in rows
+        if row["test_cells"] >= sets.LEAST_CELLS and row["rate"] == "equal"
+    }
+    bad = 0
+    for (name, method, target), value in error.items():
+        plain = error.get((name, "PCA, int8", target))
+        if method.startswith("embedding") and plain and value > 0.9 * plain:
+            say(f"{name}: {method}, {target} bytes: {value / plain:.2f} of PCA, expected 0.9")
+            bad = 1
+    return bad
+
+
+def rows_of(name: str, methods: Sequence[str], cache: Path | None) -> list[Row]:
+    """The rows of a set; a method whose rows lie in the cache is not run again."""
+    task: sets.Task | None = None
+    rows: list[Row] = []
+    for method in ("lossless", *methods):
+        path = cache / f"{name}-{method}.json" if cache else None
+        if path and path.is_file():
+            rows += json.loads(path.read_text(encoding="utf-8"))
+            continue
+        task = task or sets.load(name)
+        began = time.monotonic()
+        if method == "lossless":
+            found = lossless_rows(task)
+        else:
+            found = [measure(task, coded) for coded in METHODS[method](task, TARGETS)]
+        say(f"{name}: {method} in {time.monotonic() - began:.0f} s")
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found), encoding="utf-8")
+        rows += found
+    return rows
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Measure and save; 2 when a set's data is not at hand, 1 when a promise is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", nargs="+", choices=sets.SETS, default=list(sets.SETS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--cache", type=Path, help="folder of rows already measured")
+    options = parser.parse_args()
+    try:
+        rows = [
+            row for name in options.sets for row in rows_of(name, options.methods, options.cache)
+        ]
+    except BadInput as error:
+        print(f"storage: {error}", file=sys.stderr)
+        return 2
+    rows.sort(key=lambda row: (list(sets.SETS).index(row["dataset"]), row["rate"]))
+    say(str(report.save("storage", rows)))
+    return judge(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
