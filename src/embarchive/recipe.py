@@ -59,6 +59,7 @@ class Recipe:
     adapter_steps: int = 150
     batch: int = 24
     beta: float = 1e-5
+    index_weight: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +75,7 @@ class Recipe:
         _check_range("adapter_steps", self.adapter_steps, 0, 10_000_000)
         _check_range("batch", self.batch, 1, 65_536)
         _check_range("beta", self.beta, 0.0, 1e3)
+        _check_range("index_weight", self.index_weight, 0.0, 1e3)
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
@@ -154,7 +156,9 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
-    "model": tuple("dim bits codec weights steps adapter_steps batch beta seed".split()),
+    "model": tuple(
+        "dim bits codec weights steps adapter_steps batch beta index_weight seed".split()
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from embarchive import fitting, grid, model, regions, tiles
+from embarchive import grid, indices, model, regions, tiles
 from embarchive.bandnames import same_key
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
@@ -159,7 +159,7 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         units=scenes[0].units,
         region_prefix=prefix,
         shard_prefix=recipe.shard_prefix or regions.choose_shard_prefix(cells, dates),
-        indices=recipe.indices or fitting.default_index(bands),
+        indices=recipe.indices or indices.default_indices(bands),
         dim=recipe.dim,
         bits=recipe.bits,
         codec=recipe.codec,
@@ -170,7 +170,7 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         attribution=recipe.attribution or scenes[0].attribution,
         licence=recipe.licence or scenes[0].licence,
     )
-    fitting.index_bands(settings)
+    indices.index_bands(settings)
     return settings
 
 
