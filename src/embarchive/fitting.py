@@ -93,7 +93,7 @@ def fit_space(
         metric="l2",
         scale=quantiser.scale,
         simhash=plain,
-        trained={"tiles": len(chips)},
+        trained={"tiles": len(chips), "collapsed": fitted.collapsed},
         saturation={"training": quantiser.saturation(mu)},
         architecture=arch.to_json(),
         backbone=backbone[0],

@@ -6,6 +6,7 @@ field fixed for the life of the archive and stored in its generation object.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -85,8 +86,12 @@ class Recipe:
             raise BadInput(f"recipe: bands must be distinct, found {list(self.bands)}")
         for day in self.dates:
             parse_date(day)
+        for name, value in (("scale", self.scale), ("offset", self.offset)):
+            if value is not None and not (math.isfinite(value) and (value or name == "offset")):
+                wanted = "a finite number" + " other than 0" * (name == "scale")
+                raise BadInput(f"recipe: {name} must be {wanted}, found {value:g}")
         for name, pair in self.indices.items():
-            if len(pair) != 2:
+            if len(pair) != 2 or pair[0] == pair[1]:
                 raise BadInput(f"recipe: index {name} must name two bands, found {list(pair)}")
 
 

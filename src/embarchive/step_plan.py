@@ -134,8 +134,18 @@ def _chips(scenes: Sequence[Scene], recipe: Recipe) -> grid.ChipGrid:
     return chips
 
 
+def _check_prefixes(recipe: Recipe, precision: int) -> None:
+    for key in ("region_prefix", "shard_prefix"):
+        if (getattr(recipe, key) or 1) > precision:
+            raise BadInput(
+                f"{key}: expected at most the {precision} characters of a tile's geohash, "
+                f"found {getattr(recipe, key)}"
+            )
+
+
 def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
     chips = _chips(scenes, recipe)
+    _check_prefixes(recipe, chips.precision)
     dates = len({scene.datetime for scene in scenes})
     cells = np.unique(
         np.concatenate([tiles.cells_of(scene.bounds, chips.precision) for scene in scenes])

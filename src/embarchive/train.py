@@ -9,6 +9,7 @@ one machine type.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embarchive import model, tensors
-from embarchive.components import Fitted, begin, normaliser, settle
+from embarchive.components import Fitted, batches, begin, normaliser, settle
 from embarchive.errors import BadInput
 from embarchive.indices import NO_TARGET, IndexTarget
 from embarchive.model import Architecture, Array
@@ -33,6 +34,10 @@ Step = Callable[[int, int], None]
 Params = dict[str, Tensor]
 
 LEAST_TILES = 8
+# A number of mu is collapsed when it varies with the tiles by less than this share of its posterior
+# variance: .07 bits. With this share of them collapsed there is no code. Chips that are looked at.
+COLLAPSED, MOST_COLLAPSED, MOST_SEEN = 0.1, 0.9, 512
+_log = logging.getLogger("embarchive")
 LEARNING_RATE = 1.5e-3
 # More passes over few tiles learn them by heart.
 MOST_PASSES = 60
@@ -62,7 +67,8 @@ def fit(
 ) -> Fitted:
     """A VAE fitted to chips float32 (n, bands, height, width), recipe units.
 
-    `step(done, total)` is called after each step. Raises BadInput below 8 chips.
+    `step(done, total)` is called after each step. Raises BadInput below 8 chips, and where
+    beta left (nearly) no number of detail that tells anything of a chip.
     """
     if len(chips) < LEAST_TILES:
         raise BadInput(f"train: expected at least {LEAST_TILES} training tiles, found {len(chips)}")
@@ -73,7 +79,11 @@ def fit(
     for weights in (start.encoder, start.decoder):
         weights.update(mean=mean, std=std)
     plan = Descent(recipe, target, LEARNING_RATE, step)
-    return settle(_descend(arch, start, x, plan), arch, chips)
+    found, variance = _descend(arch, start, x, plan)
+    some = x[:: max(1, -(-len(x) // MOST_SEEN))]
+    before, after = (_detail(arch, each, some).var(axis=0) for each in (start, found))
+    count = _check_collapse(before, after, variance[arch.style :], recipe.beta)
+    return settle(replace(found, collapsed=count), arch, chips)
 
 
 def refit(
@@ -90,7 +100,34 @@ def refit(
     # Few tiles: as many steps as the archive-wide network had only learn them by heart.
     short = replace(recipe, steps=max(1, 2 * recipe.adapter_steps))
     plan = Descent(short, target, LEARNING_RATE / 10, lambda done, total: None)
-    return _descend(arch, start, x, plan)
+    return _descend(arch, start, x, plan)[0]
+
+
+def _check_collapse(before: Array, after: Array, posterior: Array, beta: float) -> int:
+    """How many numbers of detail collapsed, of which all variances (detail,) are given: as the
+    networks started, as they are, and of the posterior. Raises BadInput when nearly all did.
+
+    A number that had nothing to tell from the start, as with few tiles, is not beta's doing.
+    """
+    alive = before > 1e-6 * max(float(before.max()), 1e-12)
+    count = int((alive & (after < COLLAPSED * posterior)).sum())
+    said = f"{count} of {alive.sum()} numbers of detail collapsed at beta {beta:g}; lower beta"
+    if count and count >= MOST_COLLAPSED * alive.sum():
+        raise BadInput(f"train: expected a code that varies with the tiles, found {said}")
+    if count:
+        _log.warning("train: %s", said)
+    return count
+
+
+def _detail(arch: Architecture, fitted: Fitted, x: Array) -> Array:
+    """The detail of mu (n, dim - style) of normalised chips."""
+    w = {name: torch.tensor(value) for name, value in fitted.encoder.items()}
+    found = []
+    with torch.no_grad():
+        for some in batches(x):
+            style = torch.tensor(model.style_numbers(fitted.encoder, some))
+            found.append(encode(arch, w, torch.tensor(some), style)[:, arch.style :].numpy())
+    return np.concatenate(found)
 
 
 def _flip(x: Array, way: float) -> Array:
@@ -177,8 +214,9 @@ class Descent:
     step: Step
 
 
-def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> Fitted:
-    """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles."""
+def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tuple[Fitted, Array]:
+    """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles.
+    Gives the variances (dim,), too."""
     recipe, rate = plan.recipe, plan.rate
     steps = min(recipe.steps, -(-MOST_PASSES * len(x) // recipe.batch))
     params = _tensors(start)
@@ -217,7 +255,8 @@ def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> Fitt
         schedule.step()
         plan.step(done + 1, steps)
     found = {name: value.detach().numpy().copy() for name, value in params.items()}
-    return Fitted(tensors.part(found, "encoder."), tensors.part(found, "decoder."))
+    fitted = Fitted(tensors.part(found, "encoder."), tensors.part(found, "decoder."))
+    return fitted, np.exp(found["log_variance"])
 
 
 def index_error(target: IndexTarget, w: Mapping[str, Tensor], image: Tensor, x: Tensor) -> Tensor:
