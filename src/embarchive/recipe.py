@@ -60,7 +60,7 @@ class Recipe:
     adapter_steps: int = 150
     batch: int = 24
     beta: float = 1e-5
-    index_weight: float = 0.1
+    index_weight: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
