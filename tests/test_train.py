@@ -160,6 +160,23 @@ def test_training_for_an_index_betters_it_on_held_out_tiles():
     assert error(target).mean() < 0.985 * error(IndexTarget()).mean()
 
 
+def test_a_network_of_a_region_is_trained_for_its_indices_too():
+    chips, start = uneven(known()[0], 0), known()[3]
+    target = IndexTarget(((2, 0),), 5.0)
+    w = {name: torch.tensor(value) for name, value in start.decoder.items()}
+    mean, std = w["mean"][:, None, None], w["std"][:, None, None]
+
+    def error(aim):
+        fitted = train.refit(SMALL, start, chips, RECIPE, aim)
+        mu = model.encode_batch(SMALL, fitted.encoder, chips)
+        image = torch.tensor(model.decode_batch(SMALL, fitted.decoder, None, mu))
+        return train.index_error(
+            target, w, (image - mean) / std, (torch.tensor(chips) - mean) / std
+        )
+
+    assert error(target) < 0.995 * error(IndexTarget())
+
+
 def test_dark_pixels_do_not_pull_at_an_index():
     target = IndexTarget(((1, 0),), 1.0, 0.5)
     w = {"mean": torch.zeros(2), "std": torch.ones(2)}
