@@ -3,9 +3,10 @@
 import torch
 
 from embarchive import model, train
+from embarchive.indices import NO_TARGET
 
 
-def fit_adapter(arch, backbone, z, chips, recipe):
+def fit_adapter(arch, backbone, z, chips, recipe, target=NO_TARGET):
     """A region's adapter for stored vectors z float32 (n, dim) of chips in recipe units."""
     adapter = model.neutral_adapter(arch)
     params = {name: torch.tensor(value, requires_grad=True) for name, value in adapter.items()}
@@ -19,7 +20,10 @@ def fit_adapter(arch, backbone, z, chips, recipe):
         usual = (train.decode(arch, fixed, params, codes[:64]) - x[:64]).square().mean()
     for _ in range(recipe.adapter_steps):
         pick = torch.randint(0, len(x), (min(64, len(x)),), generator=generator)
-        error = (train.decode(arch, fixed, params, codes[pick]) - x[pick]).square().mean()
+        image = train.decode(arch, fixed, params, codes[pick])
+        error = (image - x[pick]).square().mean()
+        if target:
+            error = error + target.weight * train.index_error(target, fixed, image, x[pick])
         drift = sum((p - torch.tensor(adapter[k])).square().sum() for k, p in params.items())
         optimiser.zero_grad()
         (error + usual * drift / len(x)).backward()

@@ -5,12 +5,13 @@ import pytest
 from networks import ARCHITECTURES, SMALL, random_chips, random_vectors, random_weights
 
 from embarchive import model
+from embarchive.indices import IndexTarget
 from embarchive.recipe import Recipe
 
 torch = pytest.importorskip("torch")
 from onebyone import fit_adapter  # noqa: E402
 
-from embarchive import adapters  # noqa: E402
+from embarchive import adapters, train  # noqa: E402
 
 RECIPE = Recipe(adapter_steps=30, seed=7)
 # More than a group, fewer tiles than a minibatch and more, and one region alone in its shape.
@@ -44,6 +45,29 @@ def test_many_at_once_have_the_losses_of_one_by_one(arch):
         before = loss(arch, backbone, model.neutral_adapter(arch), some)
         assert alone < 0.99 * before
         assert loss(arch, backbone, own, some) == pytest.approx(alone, rel=1e-4)
+
+
+def index_error(arch, backbone, own, data, target):
+    z, chips = data
+    w = {name: torch.tensor(value) for name, value in backbone.items()}
+    mean, std = w["mean"][:, None, None], w["std"][:, None, None]
+    image = torch.tensor(model.decode_batch(arch, backbone, own, z))
+    known = torch.tensor(chips)
+    return train.index_error(target, w, (image - mean) / std, (known - mean) / std).item()
+
+
+def test_adapters_that_aim_at_an_index_better_it_and_are_those_of_one_by_one():
+    backbone, data = regions(SMALL, (20, 90, 64))
+    target = IndexTarget(((2, 0), (0, 1)), 5.0, 1.0)
+    found = list(adapters.fit_adapters(SMALL, backbone, data, RECIPE, target))
+    plain = together(SMALL, backbone, data)
+    for own, other, some in zip(found, plain, data, strict=True):
+        one = fit_adapter(SMALL, backbone, *some, RECIPE, target)
+        errors = [index_error(SMALL, backbone, way, some, target) for way in (own, one, other)]
+        assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+        assert errors[0] < errors[2]
+        alone = loss(SMALL, backbone, one, some)
+        assert loss(SMALL, backbone, own, some) == pytest.approx(alone, rel=1e-4)
 
 
 def test_a_default_training_stays_as_near_to_one_by_one():

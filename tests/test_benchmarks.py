@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import TINY, random_chips, random_weights
+
+from embarchive import model
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -224,3 +227,34 @@ def test_no_training_tile_of_a_set_touches_a_test_tile(bench, real_data, monkeyp
     assert set(task.test.date.tolist()) == {10}
     assert 10 not in task.train.date
     assert len(np.unique(task.train.date)) == 11
+
+
+def test_the_gradient_mass_of_mu_is_that_of_finite_differences(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    field = load("bench_receptive_field")
+    weights, chip = random_weights(TINY, "encoder"), random_chips(TINY, 1)
+    # Steps of zero: nothing is rounded.
+    weights["step"][:] = 0
+    mass = field.masses(TINY, weights, chip)
+    for y, x in ((0, 0), (7, 20), (15, 31)):
+        found = np.zeros(TINY.dim)
+        for band in range(TINY.bands):
+            nudge = np.zeros_like(chip)
+            nudge[0, band, y, x] = 1e-2 * weights["std"][band]
+            ends = (model.encode_batch(TINY, weights, chip + way * nudge)[0] for way in (1, -1))
+            found += abs(np.subtract(*ends)) / 2e-2
+        np.testing.assert_allclose(mass[:, y, x], found, rtol=0.05, atol=2e-3 * found.max())
+
+
+def test_radii_hold_their_share_of_a_mass(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    radius = load("bench_receptive_field").radius
+    point = np.zeros((5, 7))
+    point[2, 3] = 1
+    assert radius(point, 0.9) == 0
+    point[2, 6] = 1
+    assert (radius(point, 0.5), radius(point, 0.51)) == (0, 3)
+    wide = np.ones((200, 200))
+    assert radius(wide, 0.5) == pytest.approx((0.5 * 200**2 / np.pi) ** 0.5, rel=0.01)

@@ -17,7 +17,7 @@ ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
     regions quantize rows filters model tensors rangecoder contexts transform fidelity refine layer
-    components baselines sizing train frozen adapters fit_fidelity fit_refine
+    components baselines sizing indices train frozen adapters fit_fidelity fit_refine
     export parts partition manifest headers storage localstore remote objectstore httpstore store
     commit
     additions shards verify search reads exemplars queries reader decode weights resolve archive
@@ -29,7 +29,7 @@ ORDER = """
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
     resample tiles regions quantize rows filters model tensors rangecoder contexts transform
-    fidelity refine layer fit_fidelity components baselines sizing partition parts manifest
+    fidelity refine layer fit_fidelity components baselines sizing indices partition parts manifest
     headers shards search reads exemplars queries welcome
 """.split()
 ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"}}

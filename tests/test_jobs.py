@@ -1,11 +1,13 @@
 """Builds from small rasters: plan, train, encode, commit, append, conflict, bad input."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,36 @@ def test_a_build_gives_an_archive_that_verifies(built: Path) -> None:
     assert verify.verify(open_store(built))["ok"]
 
 
+def test_a_build_whose_code_collapses_ends_with_one_line_and_no_archive(
+    scene: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, beta=1e3, steps=100)
+    with pytest.raises(errors.BadInput, match=r"12 of 12 .* at beta 1000; lower beta$") as caught:
+        jobs.build([str(scene)], str(tmp_path / "a"), recipe, workers=1, progress=quiet)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a" / "embarchive.json").exists()
+
+
+def test_an_archive_says_what_its_training_aimed_at_and_what_collapsed(
+    scene: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, bands=("red", "nir", "green"), index_weight=0.5)
+    cards = []
+    for at, some in enumerate((recipe, replace(recipe, index_weight=0.0))):
+        out = tmp_path / str(at)
+        jobs.build([str(scene)], str(out), some, workers=1, progress=quiet)
+        archive = embarchive.open_archive(out)
+        assert archive.info()["spaces"][0]["trained"]["collapsed"] == 0
+        row = archive.models().to_pylist()[0]
+        cards.append(json.loads((out / f"models/{row['card_sha256']}.json").read_text()))
+        assert row["index_mae"] is None or 0 < row["index_mae"] < 1
+    pairs = {"ndvi": ["nir", "red"], "ndwi": ["green", "nir"]}
+    assert [card["indices"] for card in cards] == [pairs, pairs]
+    assert [card["training"]["index_weight"] for card in cards] == [0.5, 0.0]
+    # Aiming at them makes other networks.
+    assert cards[0]["model"]["backbone"] != cards[1]["model"]["backbone"]
+
+
 def test_tiles_are_found_and_decoded_near_their_originals(built: Path) -> None:
     archive = embarchive.open_archive(built)
     query = archive.select(columns=["geohash"])["geohash"][3].as_py()
@@ -138,8 +170,6 @@ def test_worker_processes_give_the_rows_of_one(scene: Path, built: Path, tmp_pat
 
 
 def test_whole_networks_a_region_decode_from_their_code(scene: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     out = tmp_path / "archive"
     recipe = replace(RECIPE, codec="full")
     jobs.build([str(scene)], str(out), recipe, workers=1, progress=quiet)

@@ -11,7 +11,7 @@ from fakes import SETTINGS
 from rasterfiles import write
 from rasterio import Affine
 
-from embarchive import step_plan
+from embarchive import gather, step_plan
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
 from embarchive.step_plan import _check_append, decide
@@ -43,9 +43,16 @@ def test_a_plan_by_default_has_the_pixels_of_the_scenes(scene, tmp_path):
         ({"precision": 6}, r"found 6, whose cells have 36 of their pixels"),
         ({"gsd": 29.0}, "gsd: expected at least 30 m for scenes of 120 m, found 29 m"),
         ({"gsd": 1.0, "precision": 9}, "gsd: expected at least 30 m"),
+        ({"region_prefix": 6}, "region_prefix: expected at most the 5 characters .* found 6"),
+        ({"precision": 3, "shard_prefix": 4}, "shard_prefix: expected at most the 3 .* found 4"),
+        ({"indices": {"ndvi": ("B8", "B4")}}, "index ndvi: expected two of the bands .*found B8$"),
+        ({"bands": ("B2", "B4")}, "scene field_20230601: expected band B2, B4, found band1"),
     ],
 )
-def test_cells_and_pixels_far_finer_than_the_scenes_are_refused(scene, tmp_path, asked, said):
+def test_what_the_scenes_do_not_have_is_refused_before_a_pixel_is_read(
+    scene, tmp_path, monkeypatch, asked, said
+):
+    monkeypatch.setattr(gather, "open_scene", None)
     with pytest.raises(BadInput, match=said) as caught:
         plan(scene, tmp_path, **asked)
     assert "\n" not in str(caught.value) and not (tmp_path / "A").exists()

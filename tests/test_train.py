@@ -1,5 +1,6 @@
 """Training: the same twice, better than its baselines, and a search that sees texture."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,13 +9,16 @@ from networks import SMALL, edges, textures
 
 from embarchive import baselines, model, tensors
 from embarchive.errors import BadInput
+from embarchive.indices import IndexTarget
 from embarchive.model import Architecture
 from embarchive.recipe import Recipe
 
 torch = pytest.importorskip("torch")
 from embarchive import adapters, train  # noqa: E402
+from embarchive.encode import errors  # noqa: E402
 
 RECIPE = Recipe(steps=40, batch=8, adapter_steps=40)
+VALID = np.ones((160, 32, 32), bool)
 
 
 @cache
@@ -112,3 +116,74 @@ def test_tiles_without_any_contrast_train_to_finite_numbers():
     assert np.isfinite(held_out_error(fitted, flat))
     same = train.fit(SMALL, flat * 0, Recipe(steps=2, batch=4), lambda done, total: None)
     assert np.isfinite(held_out_error(same, flat * 0))
+
+
+@pytest.mark.parametrize("beta", [1.0, 1e3])
+def test_a_beta_that_leaves_no_code_is_refused_with_what_was_found(beta):
+    said = f"code that varies with the tiles, found 18 of 18 .* beta {beta:g}; lower beta$"
+    with pytest.raises(BadInput, match=said):
+        train.fit(SMALL, known()[0], replace(RECIPE, beta=beta), lambda done, total: None)
+
+
+def test_a_code_that_is_partly_collapsed_is_told_of(caplog):
+    found = train.fit(SMALL, known()[0], replace(RECIPE, beta=0.1), lambda done, total: None)
+    assert 1 <= found.collapsed < 16
+    assert f"train: {found.collapsed} of 18 numbers of detail collapsed" in caplog.text
+
+
+def test_a_usual_beta_collapses_nothing_also_of_few_tiles(caplog):
+    assert known()[3].collapsed == 0
+    few = train.fit(SMALL, known()[0][:8], RECIPE, lambda done, total: None)
+    assert few.collapsed == 0
+    arch = Architecture(3, 32, 32, 64, 8, 12, 8, 1, 8)
+    assert train.fit(arch, known()[0][:8], RECIPE, lambda done, total: None).collapsed == 0
+    assert not caplog.text
+
+
+def uneven(chips, seed):
+    """Chips above 0, from dark to bright, whose first band has the texture of another chip."""
+    level = np.exp(np.random.default_rng(seed).normal(0, 1.5, (len(chips), 1, 1, 1)))
+    found = np.exp(chips)
+    found[:, 0] *= np.roll(found[:, 2], 37, axis=0)
+    return (found * level).astype(np.float32)
+
+
+def test_training_for_an_index_betters_it_on_held_out_tiles():
+    chips, held = (uneven(some, seed) for seed, some in enumerate(known()[:2]))
+    target = IndexTarget(((2, 0),), 1.0)
+
+    def error(aim):
+        fitted = train.fit(SMALL, chips, RECIPE, lambda done, total: None, aim)
+        mu = model.encode_batch(SMALL, fitted.encoder, held)
+        return errors(held, model.decode_batch(SMALL, fitted.decoder, None, mu), VALID, (2, 0))[1]
+
+    assert error(target).mean() < 0.985 * error(IndexTarget()).mean()
+
+
+def test_a_network_of_a_region_is_trained_for_its_indices_too():
+    chips, start = uneven(known()[0], 0), known()[3]
+    target = IndexTarget(((2, 0),), 5.0)
+    w = {name: torch.tensor(value) for name, value in start.decoder.items()}
+    mean, std = w["mean"][:, None, None], w["std"][:, None, None]
+
+    def error(aim):
+        fitted = train.refit(SMALL, start, chips, RECIPE, aim)
+        mu = model.encode_batch(SMALL, fitted.encoder, chips)
+        image = torch.tensor(model.decode_batch(SMALL, fitted.decoder, None, mu))
+        return train.index_error(
+            target, w, (image - mean) / std, (torch.tensor(chips) - mean) / std
+        )
+
+    assert error(target) < 0.995 * error(IndexTarget())
+
+
+def test_dark_pixels_do_not_pull_at_an_index():
+    target = IndexTarget(((1, 0),), 1.0, 0.5)
+    w = {"mean": torch.zeros(2), "std": torch.ones(2)}
+    x = torch.tensor([0.1, 0.2, 0.6, 0.6]).reshape(1, 2, 1, 2)
+    image = torch.tensor([0.9, 0.9, 0.1, 0.1]).reshape(1, 2, 1, 2)
+    # The first pixel has .1 + .6, the second .2 + .6; with a floor of .75 only the second counts.
+    both = abs(-0.8 - 0.5 / 0.7) + abs(-0.8 - 0.4 / 0.8)
+    assert train.index_error(target, w, image, x).item() == pytest.approx(both / 2)
+    some = replace(target, floor=0.75)
+    assert train.index_error(some, w, image, x).item() == pytest.approx(abs(-0.8 - 0.5) / 2)

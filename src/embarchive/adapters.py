@@ -20,6 +20,7 @@ from torch import Tensor
 
 from embarchive import model
 from embarchive.frozen import Frozen, errors, freeze, inputs, sizes, targets
+from embarchive.indices import NO_TARGET, IndexTarget
 from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe
 
@@ -51,7 +52,11 @@ class Group:
 
 
 def fit_adapters(
-    arch: Architecture, backbone: model.Weights, data: Sequence[Data], recipe: Recipe
+    arch: Architecture,
+    backbone: model.Weights,
+    data: Sequence[Data],
+    recipe: Recipe,
+    target: IndexTarget = NO_TARGET,
 ) -> Generator[Adapter, None, None]:
     """Adapters of regions, in their order, as groups of them are done.
 
@@ -59,7 +64,7 @@ def fit_adapters(
     width), recipe units, n > 0. Groups train in as many threads as there are processors.
     Close it when it is not read to its end.
     """
-    net = freeze(arch, backbone)
+    net = freeze(arch, backbone, target)
     fit = partial(_fit_group, net, backbone, recipe)
     groups = group_regions([len(z) for z, _ in data], 4 * arch.bands * arch.height * arch.width)
     wanted = [data[group.start : group.stop] for group in groups]

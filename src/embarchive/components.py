@@ -27,10 +27,14 @@ SETTLE_CHIPS = 3_000
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights of an encoder and its decoder, float32, named as `Architecture.shapes` says."""
+    """Weights of an encoder and its decoder, float32, named as `Architecture.shapes` says.
+
+    collapsed: numbers of detail that tell nothing of a tile, see `train`.
+    """
 
     encoder: dict[str, Array]
     decoder: dict[str, Array]
+    collapsed: int = 0
 
 
 def begin(arch: Architecture, x: Array, rng: np.random.Generator) -> Fitted:
@@ -94,7 +98,7 @@ def settle(found: Fitted, arch: Architecture, chips: Array) -> Fitted:
     encoder["step"] = np.array([quantize.fit_int8(mu).scale], np.float32)
     for name in ("dense", "film"):
         decoder[name] = decoder[name] / whole
-    return Fitted(encoder, decoder)
+    return Fitted(encoder, decoder, found.collapsed)
 
 
 def normaliser(chips: Array) -> tuple[Array, Array]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from embarchive import adapters, digests, encode, export, model, quantize, regions, tensors, train
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.components import Fitted
-from embarchive.errors import BadInput
 from embarchive.gather import Names, Sample
+from embarchive.indices import IndexTarget, index_bands, index_target
 from embarchive.manifest import Space, object_path
 from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe, Settings
@@ -72,7 +72,8 @@ def fit_space(
     chips = sample.pixels[keep]
     height, width, dim = settings.height, settings.width, settings.dim
     arch = model.choose_architecture(len(settings.bands), height, width, dim)
-    fitted = train.fit(arch, chips, recipe, step)
+    target = index_target(settings, recipe.index_weight)
+    fitted = train.fit(arch, chips, recipe, step, target)
     encoder = _put_weights(store, arch, fitted.encoder, "encoder", "", recipe)
     backbone = _put_weights(store, arch, fitted.decoder, "backbone", "", recipe)
     mu = encode.embed(arch, encoder[2], chips)
@@ -92,7 +93,7 @@ def fit_space(
         metric="l2",
         scale=quantiser.scale,
         simhash=plain,
-        trained={"tiles": len(chips)},
+        trained={"tiles": len(chips), "collapsed": fitted.collapsed},
         saturation={"training": quantiser.saturation(mu)},
         architecture=arch.to_json(),
         backbone=backbone[0],
@@ -111,8 +112,8 @@ def fit_adapters(
     """
     least = train.LEAST_TILES if settings.codec == "adapter" else math.inf
     data = [(stored_vectors(base, some), some) for some in chips if len(some) >= least]
-    arch = base.architecture
-    with closing(adapters.fit_adapters(arch, base.backbone, data, recipe)) as found:
+    arch, target = base.architecture, index_target(settings, recipe.index_weight)
+    with closing(adapters.fit_adapters(arch, base.backbone, data, recipe, target)) as found:
         for some in chips:
             yield next(found) if len(some) >= least else model.neutral_adapter(arch)
 
@@ -139,7 +140,8 @@ def write_region(
     adapter: model.Weights | None = None
     own: model.Weights | None = None
     if kind == "full" and enough:
-        own, made = _fit_full(store, base, recipe, region, train_set.pixels)
+        target = index_target(settings, recipe.index_weight)
+        own, made = _fit_full(store, base, recipe, region, (train_set.pixels, target))
     elif kind == "shared":
         made = (space.backbone or "", space.backbone_length)
     else:
@@ -179,33 +181,12 @@ class Base:
     simhash: quantize.SimHash | None
 
 
-def default_index(bands: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """NDVI when near infrared and red can be told from the names."""
-    names = {band.lower(): band for band in bands}
-    pairs = (("b08", "b04"), ("b8", "b4"), ("nir", "red"), ("n", "r"), ("sr_b5", "sr_b4"))
-    for near, red in pairs:
-        if near in names and red in names:
-            return {"ndvi": (names[near], names[red])}
-    return {}
-
-
-def index_bands(settings: Settings) -> tuple[int, int] | None:
-    """Positions of the bands of the archive's first index."""
-    for pair in settings.indices.values():
-        for name in pair:
-            if name not in settings.bands:
-                expected = ", ".join(settings.bands)
-                raise BadInput(f"index: expected bands among {expected}, found {name}")
-        return settings.bands.index(pair[0]), settings.bands.index(pair[1])
-    return None
-
-
 def _fit_full(
-    store: Store, base: Base, recipe: Recipe, region: str, pixels: Array
+    store: Store, base: Base, recipe: Recipe, region: str, data: tuple[Array, IndexTarget]
 ) -> tuple[model.Weights, tuple[str, int]]:
     arch = base.architecture
     start = Fitted(dict(base.encoder), dict(base.backbone))
-    fitted = train.refit(arch, start, pixels, recipe)
+    fitted = train.refit(arch, start, data[0], recipe, data[1])
     own = {f"encoder.{name}": value for name, value in fitted.encoder.items()} | fitted.decoder
     sha, length, stored = _put_weights(store, arch, own, "full", region, recipe)
     return stored, (sha, length)
@@ -230,7 +211,7 @@ def _measure(
     every = np.ones_like(test.valid)
     mse = float(encode.errors(test.pixels, images, every, None)[0].mean())
     index, peak = index_bands(settings), base.space.peak
-    mae = encode.errors(test.pixels, images, test.valid, index)[1] if index else None
+    mae = encode.errors(test.pixels, images, test.valid, index[0])[1] if index else None
     return {
         "mse": mse,
         "mse_tile_mean": tile_mean_error(test.pixels),
@@ -264,7 +245,7 @@ def _put_weights(
 
 
 def _card(row: dict[str, Any], settings: Settings, recipe: Recipe) -> dict[str, Any]:
-    keys = ("steps", "adapter_steps", "batch", "beta", "seed", "weights")
+    keys = ("steps", "adapter_steps", "batch", "beta", "index_weight", "seed", "weights")
     return {
         "format": "embarchive",
         "version": 1,
@@ -273,6 +254,7 @@ def _card(row: dict[str, Any], settings: Settings, recipe: Recipe) -> dict[str, 
         "bands": list(settings.bands),
         "gsd": settings.gsd,
         "units": settings.units,
+        "indices": {name: list(pair) for name, pair in settings.indices.items()},
         "training": {key: getattr(recipe, key) for key in keys},
         "attribution": settings.attribution,
         "licence": settings.licence,

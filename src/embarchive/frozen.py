@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embarchive import model
+from embarchive.indices import NO_TARGET, IndexTarget
 from embarchive.model import Architecture, Array
 
 Row = tuple[Tensor, Tensor]
@@ -25,11 +26,22 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
+class Index:
+    """Positions of two bands, their divisors and means, and the least a + b, recipe units."""
+
+    bands: tuple[int, int]
+    std: tuple[float, float]
+    mean: tuple[float, float]
+    floor: float
+
+
+@dataclass(frozen=True)
 class Frozen:
     """A backbone laid out for `errors`.
 
     dense, film: (dim, numbers out) with biases; patch, up, head and kernels: convolutions
-    (kernel, the kernel of its slope), in the order of `errors`, with their biases in `bias`.
+    (kernel, the kernel of its slope), in the order of `errors`, with their biases in `bias`;
+    indices: what is aimed at beside the bands, `index_weight` of each of their pixels.
     """
 
     arch: Architecture
@@ -38,9 +50,11 @@ class Frozen:
     mixes: Mapping[str, Pair]
     kernels: tuple[Pair, ...]
     bias: Mapping[str, Tensor]
+    indices: tuple[Index, ...]
+    index_weight: float
 
 
-def freeze(arch: Architecture, backbone: model.Weights) -> Frozen:
+def freeze(arch: Architecture, backbone: model.Weights, target: IndexTarget = NO_TARGET) -> Frozen:
     """Lay out the weights of a backbone, float32."""
     w = {name: torch.tensor(value) for name, value in backbone.items()}
     k, b, half, spots = arch.channels, arch.basis, arch.stride // 2, arch.grid[0] * arch.grid[1]
@@ -66,6 +80,18 @@ def freeze(arch: Architecture, backbone: model.Weights) -> Frozen:
             "head": w["head_bias"],
             **{str(i): w[f"{name}_bias"] for i, name in enumerate(names)},
         },
+        _indices(backbone, target) if target else (),
+        # Errors of bands are sums; an index has one number where they have `bands`.
+        target.weight * arch.bands / max(1, len(target.pairs)),
+    )
+
+
+def _indices(backbone: model.Weights, target: IndexTarget) -> tuple[Index, ...]:
+    std, mean = backbone["std"].tolist(), backbone["mean"].tolist()
+    floors = target.floors(backbone["mean"])
+    return tuple(
+        Index((a, b), (std[a], std[b]), (mean[a], mean[b]), floor)
+        for (a, b), floor in zip(target.pairs, floors, strict=True)
     )
 
 
@@ -94,7 +120,8 @@ def inputs(net: Frozen, backbone: model.Weights, z: Array) -> Tensor:
 def errors(
     net: Frozen, rows: Tensor, z: Tensor, x: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums of squared errors (n,) of tiles, and the slopes of weight (n,) times them in rows.
+    """Sums of squared errors (n,) of tiles, and the slopes in rows of weight (n,) times them and
+    times the errors of their indices, which count as `train.index_error` has them.
 
     rows (n, numbers of an adapter): the adapter of each tile; z: `inputs`; x: `targets`.
     """
@@ -121,7 +148,10 @@ def _errors(
     error = torch.addcmul(_spread(a, shift), image, wide).sub_(x)
     found = torch.linalg.vector_norm(error, dim=(1, 2)).square()
     # From here on backwards.
+    level = _index_slopes(net, error, x)
     error *= (2 * weight)[:, None, None]
+    for band, slope in level:
+        _band(a, error, band).add_(slope.mul_((net.index_weight * weight)[:, None, None]))
     to_shift, to_gain = _gathered(a, error), _gathered(a, image.mul_(error))
     error *= wide
     quarters = error.reshape(n, -1, 1, a.patch // 4).permute(0, 3, 1, 2)
@@ -132,6 +162,43 @@ def _errors(
     to_f = F.conv2d(up, net.mixes["up"][1]).add_(F.conv2d(whole, net.mixes["patch"][1]))
     to_z = _flat(to_f).reshape(n, -1) @ net.dense[0].T + to_m @ net.film[0].T
     return found, torch.cat([to_z * z0, to_z, to_m, to_gain, to_shift], dim=1)
+
+
+def _index_slopes(net: Frozen, error: Tensor, x: Tensor) -> list[tuple[int, Tensor]]:
+    """Bands and the slopes (n, spots, pixels) of the absolute errors of indices in them."""
+    found = []
+    for index in net.indices:
+        known = [
+            _band(net.arch, x, band).mul(std).add_(mean)
+            for band, std, mean in zip(index.bands, index.std, index.mean, strict=True)
+        ]
+        made = [
+            torch.add(value, _band(net.arch, error, band), alpha=std)
+            for value, band, std in zip(known, index.bands, index.std, strict=True)
+        ]
+        value, total, live = _index(made, index.floor)
+        right, _, _ = _index(known, index.floor)
+        sign = torch.sign(value.clamp(-1, 1) - right.clamp_(-1, 1))
+        sign *= (known[0] + known[1] >= index.floor) & (value.abs() < 1)
+        sign /= total
+        value *= live
+        found.append((index.bands[0], (1 - value).mul_(sign).mul_(index.std[0])))
+        found.append((index.bands[1], (-1 - value).mul_(sign).mul_(index.std[1])))
+    return found
+
+
+def _index(pair: list[Tensor], floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """An index before it is limited, its denominator, and where that is not the floor."""
+    total = pair[0] + pair[1]
+    live = total > floor
+    total.clamp_(min=floor)
+    return (pair[0] - pair[1]).div_(total), total, live
+
+
+def _band(a: Architecture, x: Tensor, band: int) -> Tensor:
+    """The pixels of a band, a view (n, spots, .) into x (n, spots, numbers of a quarter patch)."""
+    size = a.patch // 4 // a.bands
+    return x[:, :, band * size : (band + 1) * size]
 
 
 def _blocks(net: Frozen, g: Tensor, m: Tensor) -> tuple[Tensor, list[Pair]]:

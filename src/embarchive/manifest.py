@@ -111,11 +111,11 @@ class Space:
     """An embedding space: encoder, calibration and basis, and what it was trained on.
 
     scale: one int8 step in embedding units; simhash: `SimHash.to_json`, empty without bits;
-    trained: tiles, bounds and datetime of the first build; saturation: season (or "training",
-    "undated") -> share of numbers that the last job in it clipped; architecture:
-    `Architecture.to_json`; backbone and onnx: hashes, None without decoders; peak: the range of the
-    training pixels (99.95th less .05th percentile), recipe units, for PSNR; code: hash of the
-    fidelity layer, None without; quality: what was asked of it.
+    trained: tiles, bounds and datetime of the first build, and how many numbers collapsed;
+    saturation: season (or "training", "undated") -> share of numbers that the last job in it
+    clipped; architecture: `Architecture.to_json`; backbone and onnx: hashes, None without
+    decoders; peak: the range of the training pixels (99.95th less .05th percentile), recipe
+    units, for PSNR; code: hash of the fidelity layer, None without; quality: what was asked of it.
     """
 
     space_id: str

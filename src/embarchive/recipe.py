@@ -6,6 +6,7 @@ field fixed for the life of the archive and stored in its generation object.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -74,6 +75,7 @@ class Recipe:
     adapter_steps: int = 150
     batch: int = 24
     beta: float = 1e-5
+    index_weight: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class Recipe:
         _check_range("adapter_steps", self.adapter_steps, 0, 10_000_000)
         _check_range("batch", self.batch, 1, 65_536)
         _check_range("beta", self.beta, 0.0, 1e3)
+        _check_range("index_weight", self.index_weight, 0.0, 1e3)
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
@@ -99,8 +102,12 @@ class Recipe:
             raise BadInput(f"recipe: bands must be distinct, found {list(self.bands)}")
         for day in self.dates:
             parse_date(day)
+        for name, value in (("scale", self.scale), ("offset", self.offset)):
+            if value is not None and not (math.isfinite(value) and (value or name == "offset")):
+                wanted = "a finite number" + " other than 0" * (name == "scale")
+                raise BadInput(f"recipe: {name} must be {wanted}, found {value:g}")
         for name, pair in self.indices.items():
-            if len(pair) != 2:
+            if len(pair) != 2 or pair[0] == pair[1]:
                 raise BadInput(f"recipe: index {name} must name two bands, found {list(pair)}")
 
 
@@ -179,7 +186,9 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
-    "model": tuple("dim bits codec quality weights steps adapter_steps batch beta seed".split()),
+    "model": tuple(
+        "dim bits codec quality weights steps adapter_steps batch beta index_weight seed".split()
+    ),
 }
 
 

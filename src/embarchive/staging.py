@@ -20,7 +20,10 @@ from embarchive.strictjson import canonical_json, parse_strict_json
 VERSION = 1
 MAX_RECORD = 256 << 20
 _PLAN = re.compile(r"staging/([0-9a-f]{64})/plan\.json")
-MODEL_KEYS = tuple("dim bits codec quality weights steps adapter_steps batch beta seed".split())
+MODEL_KEYS = (
+    "dim", "bits", "codec", "quality", "weights", "steps", "adapter_steps", "batch", "beta", "index_weight",
+    "seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, fitting, regions, rows, shards, tiles
+from embarchive import digests, encode, indices, regions, rows, shards, tiles
 from embarchive.archive import open_archive
 from embarchive.commit import find_head
 from embarchive.dates import season
@@ -75,7 +75,7 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
             )
             adapter, own = (loaded, None) if row["kind"] == "adapter" else (None, loaded)
         found[region] = encode.RegionModel(row["model_id"], adapter, own)
-    index = fitting.index_bands(job.settings)
+    index = next(iter(indices.index_bands(job.settings)), None)
     return encode.Encoder(
         base.architecture,
         base.encoder,

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from embarchive import fitting, grid, model, regions, tiles
+from embarchive import grid, indices, model, regions, tiles
 from embarchive.bandnames import same_key
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
@@ -146,8 +146,18 @@ def _chips(scenes: Sequence[Scene], recipe: Recipe) -> grid.ChipGrid:
     return chips
 
 
+def _check_prefixes(recipe: Recipe, precision: int) -> None:
+    for key in ("region_prefix", "shard_prefix"):
+        if (getattr(recipe, key) or 1) > precision:
+            raise BadInput(
+                f"{key}: expected at most the {precision} characters of a tile's geohash, "
+                f"found {getattr(recipe, key)}"
+            )
+
+
 def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
     chips = _chips(scenes, recipe)
+    _check_prefixes(recipe, chips.precision)
     dates = len({scene.datetime for scene in scenes})
     cells = np.unique(
         np.concatenate([tiles.cells_of(scene.bounds, chips.precision) for scene in scenes])
@@ -171,7 +181,7 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         units=scenes[0].units,
         region_prefix=prefix,
         shard_prefix=recipe.shard_prefix or regions.choose_shard_prefix(cells, dates),
-        indices=recipe.indices or fitting.default_index(bands),
+        indices=recipe.indices or indices.default_indices(bands),
         dim=recipe.dim,
         bits=recipe.bits,
         codec=recipe.codec,
@@ -182,7 +192,7 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         attribution=recipe.attribution or scenes[0].attribution,
         licence=recipe.licence or scenes[0].licence,
     )
-    fitting.index_bands(settings)
+    indices.index_bands(settings)
     return settings
 
 

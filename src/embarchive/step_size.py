@@ -16,6 +16,7 @@ from embarchive import encode, fitting, model, quantize, regions, sizing, train
 from embarchive.baselines import tile_mean_error
 from embarchive.errors import BadInput
 from embarchive.gather import Names, Sample, gather, scene_cells
+from embarchive.indices import index_target
 from embarchive.memory import give_back
 from embarchive.progress import Report
 from embarchive.recipe import Recipe, Settings
@@ -170,7 +171,8 @@ def _errors(
     """Mean squared errors of held-out tiles, a region each, by one network of `dim` numbers."""
     s, sample = seen.settings, seen.sample
     arch = model.choose_architecture(len(s.bands), s.height, s.width, dim)
-    fitted = train.fit(arch, sample.pixels[seen.keep], recipe, step)
+    target = index_target(s, recipe.index_weight)
+    fitted = train.fit(arch, sample.pixels[seen.keep], recipe, step, target)
     quantiser = quantize.Int8(float(fitted.encoder["step"][0]))
     found = []
     for rows in held:

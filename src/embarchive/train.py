@@ -1,15 +1,17 @@
 """Fit the archive-wide VAE, or a region's whole VAE.
 
 The objective is squared error, a tile's divided by its foretold scale, plus beta times the
-Kullback-Leibler divergence to a unit normal (Kingma and Welling 2014). The networks start as
+Kullback-Leibler divergence to a unit normal (Kingma and Welling 2014), plus the absolute error of
+the indices times their weight. The networks start as
 principal components, so that a short training only improves on them. Deterministic for a seed on
 one machine type.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embarchive import model, tensors
-from embarchive.components import Fitted, begin, normaliser, settle
+from embarchive.components import Fitted, batches, begin, normaliser, settle
 from embarchive.errors import BadInput
+from embarchive.indices import NO_TARGET, IndexTarget
 from embarchive.model import Architecture, Array
 from embarchive.recipe import Recipe
 
@@ -31,6 +34,10 @@ Step = Callable[[int, int], None]
 Params = dict[str, Tensor]
 
 LEAST_TILES = 8
+# A number of mu is collapsed when it varies with the tiles by less than this share of its posterior
+# variance: .07 bits. With this share of them collapsed there is no code. Chips that are looked at.
+COLLAPSED, MOST_COLLAPSED, MOST_SEEN = 0.1, 0.9, 512
+_log = logging.getLogger("embarchive")
 LEARNING_RATE = 1.5e-3
 # More passes over few tiles learn them by heart.
 MOST_PASSES = 60
@@ -51,10 +58,17 @@ FROZEN = (
 )
 
 
-def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
+def fit(
+    arch: Architecture,
+    chips: Array,
+    recipe: Recipe,
+    step: Step,
+    target: IndexTarget = NO_TARGET,
+) -> Fitted:
     """A VAE fitted to chips float32 (n, bands, height, width), recipe units.
 
-    `step(done, total)` is called after each step. Raises BadInput below 8 chips.
+    `step(done, total)` is called after each step. Raises BadInput below 8 chips, and where
+    beta left (nearly) no number of detail that tells anything of a chip.
     """
     if len(chips) < LEAST_TILES:
         raise BadInput(f"train: expected at least {LEAST_TILES} training tiles, found {len(chips)}")
@@ -64,17 +78,56 @@ def fit(arch: Architecture, chips: Array, recipe: Recipe, step: Step) -> Fitted:
     start = begin(arch, x, rng)
     for weights in (start.encoder, start.decoder):
         weights.update(mean=mean, std=std)
-    return settle(_descend(arch, start, x, recipe, step), arch, chips)
+    plan = Descent(recipe, target, LEARNING_RATE, step)
+    found, variance = _descend(arch, start, x, plan)
+    some = x[:: max(1, -(-len(x) // MOST_SEEN))]
+    before, after = (_detail(arch, each, some).var(axis=0) for each in (start, found))
+    count = _check_collapse(before, after, variance[arch.style :], recipe.beta)
+    return settle(replace(found, collapsed=count), arch, chips)
 
 
-def refit(arch: Architecture, start: Fitted, chips: Array, recipe: Recipe) -> Fitted:
+def refit(
+    arch: Architecture,
+    start: Fitted,
+    chips: Array,
+    recipe: Recipe,
+    target: IndexTarget = NO_TARGET,
+) -> Fitted:
     """A region's own VAE: the archive-wide one trained on with the region's chips alone, float32
     (n, bands, height, width), recipe units."""
     mean, std = start.encoder["mean"], start.encoder["std"]
     x = (chips - mean[:, None, None]) / std[:, None, None]
     # Few tiles: as many steps as the archive-wide network had only learn them by heart.
     short = replace(recipe, steps=max(1, 2 * recipe.adapter_steps))
-    return _descend(arch, start, x, short, lambda done, total: None, rate=LEARNING_RATE / 10)
+    plan = Descent(short, target, LEARNING_RATE / 10, lambda done, total: None)
+    return _descend(arch, start, x, plan)[0]
+
+
+def _check_collapse(before: Array, after: Array, posterior: Array, beta: float) -> int:
+    """How many numbers of detail collapsed, of which all variances (detail,) are given: as the
+    networks started, as they are, and of the posterior. Raises BadInput when nearly all did.
+
+    A number that had nothing to tell from the start, as with few tiles, is not beta's doing.
+    """
+    alive = before > 1e-6 * max(float(before.max()), 1e-12)
+    count = int((alive & (after < COLLAPSED * posterior)).sum())
+    said = f"{count} of {alive.sum()} numbers of detail collapsed at beta {beta:g}; lower beta"
+    if count and count >= MOST_COLLAPSED * alive.sum():
+        raise BadInput(f"train: expected a code that varies with the tiles, found {said}")
+    if count:
+        _log.warning("train: %s", said)
+    return count
+
+
+def _detail(arch: Architecture, fitted: Fitted, x: Array) -> Array:
+    """The detail of mu (n, dim - style) of normalised chips."""
+    w = {name: torch.tensor(value) for name, value in fitted.encoder.items()}
+    found = []
+    with torch.no_grad():
+        for some in batches(x):
+            style = torch.tensor(model.style_numbers(fitted.encoder, some))
+            found.append(encode(arch, w, torch.tensor(some), style)[:, arch.style :].numpy())
+    return np.concatenate(found)
 
 
 def _flip(x: Array, way: float) -> Array:
@@ -151,11 +204,20 @@ def _up(x: Tensor, s: int) -> Tensor:
 # ---------------------------------------------------------------- fitting
 
 
-def _descend(
-    arch: Architecture, start: Fitted, x: Array, recipe: Recipe, step: Step, rate: float = 0.0
-) -> Fitted:
-    """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles."""
-    rate = rate or LEARNING_RATE
+@dataclass(frozen=True)
+class Descent:
+    """How to train, what for, and whom to tell."""
+
+    recipe: Recipe
+    target: IndexTarget
+    rate: float
+    step: Step
+
+
+def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tuple[Fitted, Array]:
+    """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles.
+    Gives the variances (dim,), too."""
+    recipe, rate = plan.recipe, plan.rate
     steps = min(recipe.steps, -(-MOST_PASSES * len(x) // recipe.batch))
     params = _tensors(start)
     variance = _variance(arch, start, x[:: max(1, len(x) // 16)], recipe.beta)
@@ -186,11 +248,35 @@ def _descend(
         weight = 1 / _prior(decoder, style)[1][:, 0]
         error = (image - batch).square().mean(dim=(1, 2, 3)) @ weight / weight.sum()
         kld = -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum(dim=1).mean()
-        _advance(error + recipe.beta * kld, optimiser, learned)
+        loss = error + recipe.beta * kld
+        if plan.target:
+            loss = loss + plan.target.weight * index_error(plan.target, decoder, image, batch)
+        _advance(loss, optimiser, learned)
         schedule.step()
-        step(done + 1, steps)
+        plan.step(done + 1, steps)
     found = {name: value.detach().numpy().copy() for name, value in params.items()}
-    return Fitted(tensors.part(found, "encoder."), tensors.part(found, "decoder."))
+    fitted = Fitted(tensors.part(found, "encoder."), tensors.part(found, "decoder."))
+    return fitted, np.exp(found["log_variance"])
+
+
+def index_error(target: IndexTarget, w: Mapping[str, Tensor], image: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute error of the indices of normalised images (n, bands, height, width) beside
+    those of x; dark pixels of x count as right. `frozen` has its slope."""
+    found = image.new_zeros(())
+    floors = target.floors(w["mean"].numpy())
+    for (a, b), floor in zip(target.pairs, floors, strict=True):
+        pair = [a, b]
+        mean, std = w["mean"][pair, None, None], w["std"][pair, None, None]
+        made, known = image[:, pair] * std + mean, x[:, pair] * std + mean
+        bright = known.sum(dim=1) >= floor
+        gap = (_index(made, floor) - _index(known, floor)).abs()
+        found = found + (gap * bright).mean() / len(target.pairs)
+    return found
+
+
+def _index(pair: Tensor, floor: float) -> Tensor:
+    total = pair.sum(dim=1).clamp(min=floor)
+    return ((pair[:, 0] - pair[:, 1]) / total).clamp(-1, 1)
 
 
 def _variance(arch: Architecture, start: Fitted, x: Array, beta: float) -> Array:

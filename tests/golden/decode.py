@@ -3,7 +3,7 @@
 import numpy as np
 
 from embarchive import decode
-from embarchive.fitting import default_index
+from embarchive.indices import default_indices
 from golden.model import random_numbers
 
 NAMES = [
@@ -38,6 +38,6 @@ def make():
 
 def bands(names):
     """Positions of red, green and blue, and of the bands of NDVI."""
-    index = default_index(names).get("ndvi")
+    index = default_indices(names).get("ndvi")
     near_and_red = None if index is None else [names.index(name) for name in index]
     return {"names": names, "visible": list(decode.visible_bands(names)), "ndvi": near_and_red}
