@@ -21,7 +21,7 @@ ORDER = """
     commit
     additions shards verify search reads exemplars queries reader decode weights resolve archive
     sql feeds encode staging gather fitting step_plan step_size step_train step_encode step_commit
-    engine jobs save page publish welcome answers serve options terminal cli
+    engine jobs save page publish welcome answers serve options terminal making cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
@@ -41,7 +41,7 @@ DOORS = {
     "onnx": {"export"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
-    "click": {"options", "terminal", "cli"},
+    "click": {"options", "terminal", "making", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and
 # what a user names.
