@@ -16,18 +16,17 @@ SOURCE = HOME / "src" / "embarchive"
 ORDER = """
     errors progress memory strictjson digests recipe dates bandnames product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles
-    regions quantize rows filters model tensors components baselines sizing train frozen adapters
-    export parts partition manifest headers storage localstore remote objectstore httpstore store
-    commit
-    additions shards verify search reads exemplars queries reader decode weights resolve archive
-    sql feeds encode staging gather fitting step_plan step_size step_train step_encode step_commit
-    engine jobs save page publish welcome answers serve options terminal making cli
+    regions quantize rows filters model tensors components baselines sizing drift train frozen
+    adapters export parts partition manifest headers storage localstore remote objectstore httpstore
+    store commit additions shards verify search reads exemplars queries reader decode weights resolve
+    archive sql feeds encode staging gather fitting step_plan step_size step_train step_drift step_encode
+    step_commit engine jobs save page publish welcome answers serve options terminal making cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames product sensors stac geohash polygons grid
-    resample tiles regions quantize rows filters model tensors components baselines sizing partition
-    parts manifest headers shards search reads exemplars queries welcome
+    resample tiles regions quantize rows filters model tensors components baselines sizing drift
+    partition parts manifest headers shards search reads exemplars queries welcome
 """.split()
 ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}}
 # Imports against the order: the reader's front hands over to SQL when asked to.

@@ -12,6 +12,7 @@ import click
 from embarchive.errors import BadInput
 from embarchive.options import (
     ARCHIVE,
+    ENGINE,
     OUT,
     PART,
     PLAN,
@@ -28,9 +29,7 @@ from embarchive.terminal import Shell, command, size_lines
     SCENES,
     OUT,
     *RECIPE,
-    click.option(
-        "--engine", type=click.Choice(["serial", "process"]), default="serial", show_default=True
-    ),
+    ENGINE,
     WORKERS,
     click.option("--dry-run", is_flag=True, help="Say tiles, bytes and time; write nothing."),
 )
@@ -48,6 +47,24 @@ def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None
         shell.say(jobs.dry_run(list(scenes), out, recipe))
         return
     shell.say(jobs.build(list(scenes), out, recipe, workers=workers, progress=shell.progress))
+
+
+@command(
+    ARCHIVE,
+    SCENES,
+    *RECIPE,
+    ENGINE,
+    WORKERS,
+)
+def reencode(shell: Shell, archive: str, scenes: Sequence[str], **options: Any) -> None:
+    """Train a new encoder on SCENES and encode them in an embedding space of its own, beside
+    what ARCHIVE has."""
+    workers = _workers(options.pop("engine"), options.pop("workers"))
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    progress = shell.progress
+    shell.say(jobs.reencode(list(scenes), archive, recipe, workers=workers, progress=progress))
 
 
 @command(

@@ -33,6 +33,7 @@ class Recipe:
     min_cover:      a cell is kept when this share of it is data, cloudy or not
     min_valid:      ... and this share of it is data and not cloud
     indices:        name -> (band, band): normalised difference (a - b) / (a + b)
+    drift:          bound of `drift.watch` above which a held decoder is fitted anew; 0: never
     """
 
     title: str = ""
@@ -60,6 +61,7 @@ class Recipe:
     batch: int = 24
     beta: float = 1e-5
     seed: int = 0
+    drift: float = 3.0
 
     def __post_init__(self) -> None:
         _check_range("precision", self.precision, 1, 9)
@@ -75,6 +77,7 @@ class Recipe:
         _check_range("batch", self.batch, 1, 65_536)
         _check_range("beta", self.beta, 0.0, 1e3)
         _check_range("seed", self.seed, 0, 2**31 - 1)
+        _check_range("drift", self.drift, 0.0, 1e6)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
         if self.bits % 8:
@@ -154,7 +157,7 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     ),
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
-    "model": tuple("dim bits codec weights steps adapter_steps batch beta seed".split()),
+    "model": tuple("dim bits codec weights steps adapter_steps batch beta seed drift".split()),
 }
 
 

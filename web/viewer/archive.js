@@ -149,14 +149,14 @@ export class Archive {
   }
 
   /**
-   * What a filter will read; fetches the manifest parts it needs.
+   * What a filter will read of a space, by default the newest; fetches the manifest parts it needs.
    *
    * @param {Filter} wanted
    * @param {string | null} [spaceId]
    * @returns {Promise<ReadPlan>}
    */
   async plan(wanted, spaceId = null) {
-    return readPlan(await this.shards(wanted), wanted, spaceId);
+    return readPlan(await this.shards(wanted), wanted, spaceId ?? this.generation.spaces.at(-1)?.space_id);
   }
 
   /**
