@@ -14,12 +14,12 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
-    errors progress memory strictjson digests recipe dates bandnames product sensors stac
-    geohash polygons grid placement rasters pictures folders offers scenes resample tiles
-    regions quantize rows filters model tensors components baselines sizing drift train frozen
-    adapters export parts partition manifest headers storage localstore remote objectstore httpstore
-    store commit additions shards verify search reads exemplars queries reader decode weights resolve
-    archive sql feeds encode staging gather fitting step_plan step_size step_train step_drift step_encode
+    errors progress memory strictjson digests recipe dates bandnames product sensors stac geohash
+    polygons grid placement rasters pictures folders offers scenes resample tiles regions quantize
+    rows filters model tensors components baselines sizing drift train frozen adapters export parts
+    partition manifest headers storage localstore remote objectstore httpstore store commit
+    additions shards verify search reads exemplars queries reader decode weights resolve archive
+    sql feeds encode staging gather fitting step_plan step_size step_train step_drift step_encode
     step_commit engine jobs save page publish welcome answers serve options terminal making cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
