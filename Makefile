@@ -93,6 +93,8 @@ bench: .venv/ready .venv/imagery browser
 	$(BIN)/python benchmarks/bench_browser.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_sizing.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_train_many.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_drift.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_transfer.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 
