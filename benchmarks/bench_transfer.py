@@ -6,7 +6,8 @@ on them. They fall into clusters by k-means of the statistics of their tiles, k 
 each start a new region's own tiles are trained on, in budgets of steps that double, each with a
 schedule of its own, until the held-out error of a network that was trained from scratch is
 reached: from random weights, or from principal components (`train.fit`), whichever was better, for
-SCRATCH steps. The start itself costs nothing here: it is there already.
+SCRATCH steps or 60 passes over the region's tiles, whichever is less, as builds stop. The start
+itself costs nothing here: it is there already.
 
 "same cluster's network" was trained on the region of the cluster that is nearest in statistics,
 "adapter from the cluster" on all regions of the cluster. steps, epochs: the median over new
@@ -39,7 +40,7 @@ from embarchive.recipe import Recipe
 TITLES = ("Sentinel-2 120 m, 5 dates", "NAIP 5 m, 6 dates", "Sentinel-2 10 m (BigEarthNet)")
 TARGETS, MOST_CLUSTERS = 4, 8
 SCRATCH, DEFAULT = 600, 150
-BUDGETS = (0, 5, 9, 19, 38, 75, 150, 300)
+BUDGETS = (0, 4, 10, 19, 38, 75, 150, 300)
 SHARED, RANDOM = "shared network", "scratch, random weights"
 PLAIN = "scratch, principal components"
 GOAL = 1 / 8
@@ -53,6 +54,17 @@ class Region:
     name: str
     train: Array
     test: Array
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A start of a new region: steps until the better scratch was reached (None: never), the steps
+    that scratch took, the loss after the default steps in its units, and training tiles."""
+
+    steps: int | None
+    full: int
+    loss: float
+    tiles: int
 
 
 def regions_of(paths: list[str], recipe: Recipe) -> list[Region]:
@@ -213,7 +225,7 @@ def measure(title: str, paths: list[str], recipe: Recipe) -> list[dict[str, Any]
     arch = model.choose_architecture(shape[1], shape[2], shape[3], recipe.dim)
     shared = train.fit(arch, np.concatenate([r.train for r in held]), recipe, quiet_step)
     say(f"{title}: {len(held)} held, {len(new)} new, {k} clusters, silhouette {score:.2f}")
-    seen: dict[str, list[tuple[int | None, float, float]]] = {}
+    seen: dict[str, list[Tried]] = {}
     for at, region in enumerate(new):
         chips, plain = region.train, replace(recipe, steps=SCRATCH)
         scratch = {
@@ -221,8 +233,10 @@ def measure(title: str, paths: list[str], recipe: Recipe) -> list[dict[str, Any]
             PLAIN: network_loss(arch, train.fit(arch, chips, plain, quiet_step), region.test),
         }
         target = min(scratch.values())
-        for name, loss in scratch.items():
-            seen.setdefault(name, []).append((SCRATCH if loss == target else None, loss, target))
+        full = min(SCRATCH, -(-train.MOST_PASSES * len(chips) // recipe.batch))
+        for name, found_loss in scratch.items():
+            steps = full if found_loss == target else None
+            seen.setdefault(name, []).append(Tried(steps, full, found_loss / target, len(chips)))
         starts = starts_of(arch, held, table, len(held) + at, label, shared, recipe)
         for name, start in starts.items():
             if isinstance(start, Fitted):
@@ -231,35 +245,40 @@ def measure(title: str, paths: list[str], recipe: Recipe) -> list[dict[str, Any]
                 loss = from_adapter(arch, shared, start, region, recipe)
             steps, _ = reach(loss, target)
             usual = 2 * DEFAULT if isinstance(start, Fitted) else DEFAULT
-            seen.setdefault(name, []).append((steps, loss(usual), target))
-        said = {name: (rows[-1][0], rows[-1][1] / target) for name, rows in seen.items()}
+            seen.setdefault(name, []).append(Tried(steps, full, loss(usual) / target, len(chips)))
+        said = {name: (rows[-1].steps, round(rows[-1].loss, 3)) for name, rows in seen.items()}
         say(f"{region.name}, {len(chips)} tiles: {said}")
     tiles = float(np.median([len(region.train) for region in new]))
     sizes = {"held": len(held), "clusters": k, "silhouette": score, "tiles": tiles}
-    return [row_of(title, name, some, sizes, recipe) for name, some in seen.items()]
+    return [row_of(title, name, some, sizes) for name, some in seen.items()]
 
 
-def row_of(
-    title: str, name: str, some: list[tuple[int | None, float, float]], sizes: dict[str, Any],
-    recipe: Recipe,
-) -> dict[str, Any]:  # fmt: skip
+def row_of(title: str, name: str, some: list[Tried], sizes: dict[str, Any]) -> dict[str, Any]:
     """One start of one set."""
-    reached = [np.inf if steps is None else steps for steps, _, _ in some]
-    steps = float(np.median(reached))
-    batch = adapters.BATCH if name.startswith("adapter") else recipe.batch
-    there = bool(np.isfinite(steps))
+    batch = adapters.BATCH if name.startswith("adapter") else Recipe().batch
+    steps = [np.inf if one.steps is None else one.steps for one in some]
+    shares = [count / one.full for count, one in zip(steps, some, strict=True)]
+    epochs = [
+        count * min(batch, one.tiles) / one.tiles for count, one in zip(steps, some, strict=True)
+    ]
     return {
         "dataset": title,
         "start": name,
         "new regions": len(some),
         **sizes,
-        "steps": steps if there else None,
-        "share_of_scratch": steps / SCRATCH if there else None,
-        "reached": float(np.mean(np.isfinite(reached))),
-        "epochs": steps * min(batch, sizes["tiles"]) / sizes["tiles"] if there else None,
-        "loss": float(np.median([loss / target for _, loss, target in some])),
-        "worst loss": float(max(loss / target for _, loss, target in some)),
+        "steps": middle(steps),
+        "share_of_scratch": middle(shares),
+        "epochs": middle(epochs),
+        "reached": float(np.mean(np.isfinite(steps))),
+        "loss": float(np.median([one.loss for one in some])),
+        "worst loss": max(one.loss for one in some),
     }
+
+
+def middle(values: list[float]) -> float | None:
+    """The median, None where it is not finite."""
+    found = float(np.median(values))
+    return found if np.isfinite(found) else None
 
 
 def main() -> int:

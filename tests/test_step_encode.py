@@ -1,8 +1,13 @@
 """A second embedding space beside the first: rows of both, and readers that use the newest."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +108,10 @@ def test_an_append_goes_into_the_newest_space(made, tmp_path):
     assert archive.info()["places"] == old.info()["places"]
 
 
-def test_the_same_again_is_the_same_space_and_adds_nothing(made):
+def test_the_same_again_is_the_same_space_adds_nothing_and_says_so(made, caplog):
     root, _, done, scenes = made
     again = jobs.reencode(scenes[1:], str(root), RECIPE, workers=1, progress=quiet)
+    assert any("which the archive has already" in line for line in caplog.messages)
     assert (again["space_id"], again["generation"]) == (done["space_id"], done["generation"])
     assert again["added"] == 0
 
@@ -113,6 +119,28 @@ def test_the_same_again_is_the_same_space_and_adds_nothing(made):
 def test_regions_of_two_spaces_have_models_of_their_own(made):
     table = embarchive.open_archive(made[0]).models().to_pylist()
     assert len({row["model_id"] for row in table}) == len(table)
+
+
+def test_a_space_that_was_killed_while_it_was_made_completes_when_run_again(made, tmp_path):
+    root, old, _, scenes = made
+    out, other = shutil.copytree(root, tmp_path / "A"), replace(RECIPE, seed=3)
+    code = (
+        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
+        f"jobs.reencode({scenes!r}, {str(out)!r}, {other!r}, workers=1,"
+        " progress=lambda stage, done, total: None)"
+    )
+    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
+    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        time.sleep(float(rng.uniform(2.0, 6.0)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert embarchive.open_archive(out).generation in (2, 3)
+    jobs.reencode(scenes, str(out), other, workers=1, progress=quiet)
+    archive = embarchive.open_archive(out)
+    assert (archive.generation, len(archive.spaces)) == (3, 3)
+    assert len(archive.select()) == len(old)
+    assert verify.verify(open_store(out))["ok"]
 
 
 def test_there_must_be_an_archive(tmp_path, made):

@@ -6,6 +6,7 @@ first and its record last. Only `commit` touches the pointer. A killed step is r
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from embarchive import engine, fitting, model, regions, tiles
-from embarchive.archive import open_archive
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
@@ -32,6 +32,7 @@ from embarchive.store import open_store
 __all__ = ["build", "commit", "dry_run", "encode", "plan", "reencode", "train"]
 
 PART_TILES = 100_000
+_log = logging.getLogger("embarchive")
 
 
 def build(
@@ -45,10 +46,13 @@ def reencode(
     scenes: Sequence[str], out: str, recipe: Recipe, *, workers: int, progress: Report
 ) -> dict[str, Any]:
     """Train the networks of a new space on scenes and encode them in it, beside what the archive
-    has; the document of `build`, and the space. Raises NotAnArchive."""
+    has; the document of `build`. Raises NotAnArchive."""
     begin = partial(plan, scenes, out, recipe, parts=1, new_space=True)
     done = _run(out, begin, workers, progress)
-    return done | {"space_id": open_archive(out).space().space_id}
+    if not done["added"]:
+        said = "reencode: the same scenes and recipe gave space %s, which the archive has already"
+        _log.warning(said, done["space_id"])
+    return done
 
 
 def train(

@@ -51,6 +51,7 @@ def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:
         "tiles": info["tiles"],
         "regions": info["regions"],
         "bytes": info["bytes"],
+        "space_id": base["space"]["space_id"],
         "added": sum(record["rows"] for record in done.values()),
     }
 

@@ -156,7 +156,8 @@ export class Archive {
    * @returns {Promise<ReadPlan>}
    */
   async plan(wanted, spaceId = null) {
-    return readPlan(await this.shards(wanted), wanted, spaceId ?? this.generation.spaces.at(-1)?.space_id);
+    const here = spaceId ?? this.generation.spaces.at(-1)?.space_id;
+    return readPlan(await this.shards(wanted), wanted, here);
   }
 
   /**
