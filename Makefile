@@ -100,6 +100,8 @@ bench: .venv/ready .venv/imagery .venv/codecs browser
 	$(BIN)/python benchmarks/bench_storage.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_metric_loss.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_receptive_field.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_drift.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_transfer.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 

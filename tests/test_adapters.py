@@ -77,6 +77,21 @@ def test_a_default_training_stays_as_near_to_one_by_one():
         assert loss(SMALL, backbone, own, some) == pytest.approx(alone, rel=1e-4)
 
 
+def test_a_fit_goes_on_from_its_start_and_is_pulled_to_it():
+    backbone, data = regions(SMALL, (20, 90))
+    fitted = together(SMALL, backbone, data)
+    short = Recipe(adapter_steps=0)
+    for own, again in zip(fitted, adapters.fit_adapters(SMALL, backbone, data, short, start=fitted),
+                          strict=True):  # fmt: skip
+        assert all(np.array_equal(own[name], again[name]) for name in own)
+    neutral = [model.neutral_adapter(SMALL)] * 2
+    few = Recipe(adapter_steps=3)
+    warm = adapters.fit_adapters(SMALL, backbone, data, few, start=fitted)
+    cold = adapters.fit_adapters(SMALL, backbone, data, few, start=neutral)
+    for one, other, some in zip(warm, cold, data, strict=True):
+        assert loss(SMALL, backbone, one, some) < loss(SMALL, backbone, other, some)
+
+
 def test_the_same_regions_give_the_same_bytes_and_another_seed_gives_others():
     backbone, data = regions(SMALL)
     first, again = together(SMALL, backbone, data), together(SMALL, backbone, data)

@@ -63,9 +63,11 @@ def test_every_command_has_help_and_the_common_options(capsys, name):
 
 
 def test_the_commands_are_those_of_this_release():
-    assert set(cli.commands) == set(
-        "build plan train encode commit size info verify search decode sql serve publish".split()
+    making, reading = (
+        "build plan reencode train encode commit size",
+        "info verify search decode sql",
     )
+    assert set(cli.commands) == {*making.split(), *reading.split(), "serve", "publish"}
 
 
 def test_help_is_quick_and_imports_nothing_heavy():

@@ -102,6 +102,15 @@ def test_models_round_trip_with_absent_values_null():
     assert table["mse"].to_pylist() == [0.25] and table["card_sha256"].null_count == 1
 
 
+def test_versions_of_a_region_stay_in_the_order_given():
+    same = {"length": 9, "kind": "adapter", "space_id": "s1"}
+    ids = [fakes.sha(name) for name in "zamb"]
+    listed = [{**same, "model_id": name, "region": region}
+              for name, region in zip(ids, ["u3", "u2", "u3", "u3"], strict=True)]  # fmt: skip
+    table = parts.parse_models(parts.dump_models(parts.models_table(listed)))
+    assert table["model_id"].to_pylist() == [ids[1], ids[0], ids[2], ids[3]]
+
+
 @pytest.mark.parametrize("wrong", [{"colour": 1}, {"length": "x"}, {"kind": None}])
 def test_a_model_row_that_cannot_be_is_refused(wrong):
     row = {"model_id": fakes.sha("m"), "length": 9, "kind": "full", "space_id": "s1"}

@@ -57,17 +57,20 @@ def fit_adapters(
     data: Sequence[Data],
     recipe: Recipe,
     target: IndexTarget = NO_TARGET,
+    start: Sequence[model.Weights] | None = None,
 ) -> Generator[Adapter, None, None]:
     """Adapters of regions, in their order, as groups of them are done.
 
     data: of each region stored vectors float32 (n, dim) and their chips float32 (n, bands, height,
-    width), recipe units, n > 0. Groups train in as many threads as there are processors.
+    width), recipe units, n > 0; start: the adapters that they begin at and are pulled to, by
+    default the neutral one. Groups train in as many threads as there are processors.
     Close it when it is not read to its end.
     """
     net = freeze(arch, backbone, target)
     fit = partial(_fit_group, net, backbone, recipe)
     groups = group_regions([len(z) for z, _ in data], 4 * arch.bands * arch.height * arch.width)
-    wanted = [data[group.start : group.stop] for group in groups]
+    first = [model.neutral_adapter(arch)] * len(data) if start is None else start
+    wanted = [(data[group.start : group.stop], first[group.start : group.stop]) for group in groups]
     threads = max(1, min(len(groups), os.cpu_count() or 1))
     # Threads of one operation would wait for each other; these never do.
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
@@ -92,19 +95,23 @@ def group_regions(tiles: Sequence[int], chip: int) -> list[range]:
 
 
 def _fit_group(
-    net: Frozen, backbone: model.Weights, recipe: Recipe, data: Sequence[Data]
+    net: Frozen,
+    backbone: model.Weights,
+    recipe: Recipe,
+    work: tuple[Sequence[Data], Sequence[model.Weights]],
 ) -> list[Adapter]:
+    data, start = work
     group = _load(net, backbone, data)
-    neutral = _flat(model.neutral_adapter(net.arch))
-    stacked = neutral.repeat(len(data), 1).requires_grad_()
+    begin = torch.stack([_flat(net.arch, adapter) for adapter in start])
+    stacked = begin.clone().requires_grad_()
     optimiser = torch.optim.Adam([stacked], lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, recipe.adapter_steps))
     draw = _draws(group, recipe.seed)
-    # Shrinks towards the backbone, which a region of few tiles cannot better much.
+    # Shrinks towards the start, which a region of few tiles cannot better much.
     pull = 2 * _pass(net, group, stacked.detach(), _first(group))[0] / group.count
     for _ in range(recipe.adapter_steps):
         slope = _pass(net, group, stacked.detach(), draw())[1]
-        slope += pull[:, None] * (stacked.detach() - neutral)
+        slope += pull[:, None] * (stacked.detach() - begin)
         stacked.grad = slope * (1 / (slope.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)
         optimiser.step()
         schedule.step()
@@ -168,8 +175,8 @@ def _at_once(tiles: int) -> int:
     return -(-tiles // passes // EVEN) * EVEN
 
 
-def _flat(adapter: model.Weights) -> Tensor:
-    return torch.from_numpy(np.concatenate(list(adapter.values())))
+def _flat(arch: Architecture, adapter: model.Weights) -> Tensor:
+    return torch.from_numpy(np.concatenate([adapter[name] for name in sizes(arch)]))
 
 
 def _named(arch: Architecture, row: Tensor) -> Adapter:

@@ -126,7 +126,8 @@ def _merge_spaces(held: tuple[Space, ...], new: tuple[Space, ...]) -> tuple[Spac
 def _merge_models(
     store: Store, held: TableRef | None, new: tuple[Mapping[str, Any], ...]
 ) -> pa.Table | None:
-    """The models table with the new rows; None when it does not change. The first wins."""
+    """The models table with the new rows, after those of their regions that are held; None when
+    it does not change. Of one model the first row wins."""
     rows = _models(store, held).to_pylist() if held else []
     known = {_model_key(row) for row in rows}
     fresh = {_model_key(row): row for row in reversed(new) if _model_key(row) not in known}

@@ -151,8 +151,10 @@ class Archive:
     # ------------------------------------------------------------ rows
 
     def plan(self, wanted: Filter, space_id: str | None = None) -> ReadPlan:
-        """What a filter will read; fetches the manifest parts it needs."""
-        return read_plan(self.shards(wanted), wanted, space_id)
+        """What a filter will read of a space, by default the newest; fetches the manifest parts
+        it needs."""
+        here = self.space(space_id).space_id if space_id or self.spaces else None
+        return read_plan(self.shards(wanted), wanted, here)
 
     def shards(self, wanted: Filter | None = None) -> list[ShardRow]:
         """The shards of the manifest parts that a filter needs."""
@@ -166,19 +168,20 @@ class Archive:
         geohash: str | Sequence[str] | None = None,
         datetime: Dates | None = None,
         columns: Sequence[str] | None = None,
+        space: str | None = None,
     ) -> pa.Table:
         """Rows that match, sorted by geohash, datetime, source.
 
         bbox: west south east north (west > east crosses the antimeridian), tested against
         each cell's float64 bounds; polygon: GeoJSON, WKT or shapely; geohash: names or
         prefixes; datetime: "A/B", "A/..", a day, or a tuple; columns: default all but
-        embedding, bits and code. Raises BadInput.
+        embedding, bits and code; space: default the newest. Raises BadInput.
         """
         wanted = make_filter(bbox, polygon, geohash, datetime)
         known = self.reader.schema.names
         names = [name for name in known if name not in HEAVY] if columns is None else columns
         self.reader.check_columns(names)
-        return self.reader.rows(self.plan(wanted), wanted, names).select(list(names))
+        return self.reader.rows(self.plan(wanted, space), wanted, names).select(list(names))
 
     # ------------------------------------------------------------ search
 
@@ -269,7 +272,8 @@ class Archive:
         order.
 
         rows: a table of `select` or `search` (what it lacks is read again by geohash,
-        datetime and source), or geohashes: of each its latest good date. Raises BadInput.
+        datetime and source, in the space that hits name, else in the newest), or geohashes: of
+        each its latest good date. Raises BadInput.
         """
         return decoding.decode_rows(self.weights.decoder, self.rows_of(rows))
 
@@ -292,8 +296,8 @@ class Archive:
 
     def sql(self, **where: Any) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection with the views tiles, shards and models over verified bytes;
-        where: bbox, geohash, datetime to leave shards out beforehand. Raises MissingExtra
-        without duckdb."""
+        where: bbox, geohash, datetime to leave shards out beforehand; space, default the newest.
+        Raises BadInput, or MissingExtra without duckdb."""
         from embarchive import sql
 
         return sql.connect(self, **where)

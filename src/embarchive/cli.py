@@ -1,4 +1,4 @@
-"""The commands: parse, call the library, print.
+"""The commands that read an archive, and the process of all: parse, call the library, print.
 
 Exit status: 0 done, 1 a check failed, 2 bad input (one line on standard error), 130
 interrupted. With --json one JSON document goes to standard output; progress goes to
@@ -10,35 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
+from collections.abc import Container, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from embarchive import __version__
+from embarchive import making  # noqa: F401  # its commands
 from embarchive.errors import BadInput, EmbarchiveError
-from embarchive.options import (
-    ARCHIVE,
-    COMMON,
-    EXEMPLARS,
-    OUT,
-    PART,
-    PLAN,
-    POLYGON,
-    RECIPE,
-    SCENE_WISHES,
-    SCENES,
-    WHERE,
-    WORKERS,
-    Body,
-    Option,
-)
-from embarchive.progress import Progress
-from embarchive.recipe import Recipe, read_recipe
-from embarchive.terminal import Shell, columns, hit_lines, size_lines
+from embarchive.options import ARCHIVE, EXEMPLARS, POLYGON, WHERE
+from embarchive.terminal import Shell, cli, columns, command, hit_lines
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
@@ -53,124 +35,6 @@ EXTRAS = {
     "geopandas": "geo",
     "ray": "cluster",
 }
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
-def cli() -> None:
-    """Satellite scenes as searchable, decodable embeddings in plain files."""
-
-
-def command(*options: Option) -> Callable[[Body], Body]:
-    """Register a function as the command of its name, with the options all commands have."""
-
-    def register(body: Body) -> Body:
-        def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
-            _log(verbose)
-            progress = Progress(quiet)
-            try:
-                body(Shell(as_json, progress), **values)
-            finally:
-                progress.close()
-
-        run.__doc__ = body.__doc__
-        decorated: Body = run
-        for option in reversed((*options, *COMMON)):
-            decorated = option(decorated)
-        cli.command(name=body.__name__)(decorated)
-        return body
-
-    return register
-
-
-# ------------------------------------------------------------ making an archive
-
-
-@command(
-    SCENES,
-    OUT,
-    *RECIPE,
-    click.option(
-        "--engine", type=click.Choice(["serial", "process"]), default="serial", show_default=True
-    ),
-    WORKERS,
-    click.option("--dry-run", is_flag=True, help="Say tiles, bytes and time; write nothing."),
-)
-def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None:
-    """Make an archive from SCENES, or add them to one: plan, train, encode and commit.
-
-    SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items.
-    """
-    dry, engine = options.pop("dry_run"), options.pop("engine")
-    workers = _workers(engine, options.pop("workers"))
-    recipe = _recipe(**options)
-    from embarchive import jobs
-
-    if dry:
-        shell.say(jobs.dry_run(list(scenes), out, recipe))
-        return
-    shell.say(jobs.build(list(scenes), out, recipe, workers=workers, progress=shell.progress))
-
-
-@command(
-    SCENES,
-    OUT,
-    *RECIPE,
-    click.option("--parts", type=click.IntRange(1), default=1, show_default=True, metavar="N"),
-)
-def plan(shell: Shell, scenes: Sequence[str], out: str, parts: int, **options: Any) -> None:
-    """Write the plan of a build in N parts, for array jobs."""
-    recipe = _recipe(**options)
-    from embarchive import jobs
-
-    shell.say(jobs.plan(list(scenes), out, recipe, parts=parts))
-
-
-@command(
-    ARCHIVE, PLAN, PART, click.option("--backbone", is_flag=True, help="Only the shared networks.")
-)
-def train(shell: Shell, archive: str, **options: Any) -> None:
-    """Train what a plan needs: the shared networks first, then one decoder a region."""
-    from embarchive import jobs
-
-    shell.say(jobs.train(archive, **options, progress=shell.progress))
-
-
-@command(ARCHIVE, PLAN, PART)
-def encode(shell: Shell, archive: str, **options: Any) -> None:
-    """Encode the tiles of one part of a plan, or of all."""
-    from embarchive import jobs
-
-    shell.say(jobs.encode(archive, **options, progress=shell.progress))
-
-
-@command(ARCHIVE, PLAN)
-def commit(shell: Shell, archive: str, plan: str | None) -> None:
-    """Make what the parts of a plan have written the next generation."""
-    from embarchive import jobs
-
-    shell.say(jobs.commit(archive, plan=plan, progress=shell.progress))
-
-
-@command(
-    SCENES,
-    *SCENE_WISHES,
-    click.option("--error", type=float, metavar="E", help="Mean squared error to meet."),
-    click.option("--relative", is_flag=True, help="E and errors as shares of the tile mean's."),
-)
-def size(
-    shell: Shell, scenes: Sequence[str], error: float | None, relative: bool, **options: Any
-) -> None:
-    """Say how many numbers a tile's code needs, from short trainings on some regions."""
-    recipe = _recipe(**options)
-    from embarchive.step_size import size as choose
-
-    progress = shell.progress
-    found = choose(list(scenes), recipe, error=error, relative=relative, progress=progress)
-    shell.say(found, size_lines(found))
-
-
-# ------------------------------------------------------------ reading an archive
 
 
 @command(ARCHIVE)
@@ -352,20 +216,6 @@ def _fail(message: str, status: int = 2) -> int:
     return status
 
 
-def _log(verbose: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("embarchive").setLevel(level)
-
-
-def _workers(engine: str, workers: int | None) -> int:
-    if engine == "process":
-        return workers or os.cpu_count() or 1
-    if workers not in (None, 1):
-        raise BadInput(f"build: --engine serial has 1 worker, found --workers {workers}")
-    return 1
-
-
 def _refuse(names: Container[str], without: str) -> None:
     """Refuse options that were given where nothing would heed them."""
     context = click.get_current_context()
@@ -387,11 +237,6 @@ def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, 
     parts = [part.sha256 for part in choose(archive.parts, wanted)]
     here = archive.space(space).space_id
     return queries.plain_script(archive.root, parts, archive.generation, here, wanted, body)
-
-
-def _recipe(recipe: str | None, **given: Any) -> Recipe:
-    base = read_recipe(recipe) if recipe else Recipe()
-    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 if __name__ == "__main__":

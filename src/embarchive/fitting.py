@@ -8,7 +8,7 @@ of at most 4,096 training tiles with as many numbers as the embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embarchive import adapters, digests, encode, export, model, quantize, regions, tensors, train
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.components import Fitted
+from embarchive.errors import BadInput
 from embarchive.gather import Names, Sample
 from embarchive.indices import IndexTarget, index_bands, index_target
 from embarchive.manifest import Space, object_path
@@ -140,15 +141,87 @@ def write_region(
     adapter: model.Weights | None = None
     own: model.Weights | None = None
     if kind == "full" and enough:
+        start = Fitted(dict(base.encoder), dict(base.backbone))
         target = index_target(settings, recipe.index_weight)
-        own, made = _fit_full(store, base, recipe, region, (train_set.pixels, target))
+        own, made = _fit_full(store, base, recipe, region, start, (train_set.pixels, target))
     elif kind == "shared":
         made = (space.backbone or "", space.backbone_length)
     else:
         kind = "adapter"
-        sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe)
+        sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe, space)
         made = (sha, length)
-    row = {
+    found = _measure(base, settings, test_set, adapter, own, pca)
+    row = _row(space, kind, region, made, data) | found
+    return _with_card(store, row, settings, recipe, None)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A decoder that an archive has for a region: its row of the models table, and its weights
+    (None: the shared network decodes)."""
+
+    row: Mapping[str, Any]
+    weights: model.Weights | None
+
+    @property
+    def adapter(self) -> model.Weights | None:
+        """The weights of an adapter."""
+        return self.weights if self.row["kind"] == "adapter" else None
+
+    @property
+    def own(self) -> model.Weights | None:
+        """The weights of a whole network."""
+        return self.weights if self.row["kind"] == "full" else None
+
+
+def tile_errors(base: Base, held: Held, sample: Sample) -> NDArray[np.float64]:
+    """Mean squared error (n,) of each chip by a held decoder, over its valid pixels."""
+    images = _images(base, held.adapter, held.own, sample.pixels)
+    return encode.errors(sample.pixels, images, sample.valid, None)[0]
+
+
+def refit_region(
+    store: Store,
+    base: Base,
+    settings: Settings,
+    recipe: Recipe,
+    held: Held,
+    data: tuple[Sample, Sample],
+) -> tuple[dict[str, Any], float]:
+    """Write a new version of a region's decoder, fitted from the held one on; its row of the models
+    table, and the held one's error of the same test chips.
+
+    data: training and test chips, some of each. Raises BadInput where all share one decoder.
+    """
+    train_set, test_set = data
+    space, arch = base.space, base.architecture
+    region, kind = held.row["region"], held.row["kind"]
+    if held.weights is None:
+        raise BadInput(f"region {region}: expected a decoder of its own, found the shared one")
+    adapter = own = None
+    chips, target = train_set.pixels, index_target(settings, recipe.index_weight)
+    if kind == "full":
+        parts = tensors.part(held.weights, "encoder.")
+        rest = {k: v for k, v in held.weights.items() if not k.startswith("encoder.")}
+        own, made = _fit_full(store, base, recipe, region, Fitted(parts, rest), (chips, target))
+    else:
+        vectors, start = [(stored_vectors(base, chips), chips)], [held.weights]
+        fitted = adapters.fit_adapters(arch, base.backbone, vectors, recipe, target, start)
+        fresh = next(fitted)
+        sha, length, adapter = _put_weights(store, arch, fresh, kind, region, recipe, space)
+        made = (sha, length)
+    before = _measure(base, settings, test_set, held.adapter, held.own, None)["mse"]
+    found = _measure(base, settings, test_set, adapter, own, None)
+    row = _row(space, kind, region, made, data) | found
+    assert before is not None
+    return _with_card(store, row, settings, recipe, held.row["model_id"]), before
+
+
+def _row(
+    space: Space, kind: str, region: str, made: tuple[str, int], data: tuple[Sample, Sample]
+) -> dict[str, Any]:
+    """What a row of the models table says but for errors and the card."""
+    return {
         "model_id": made[0],
         "length": made[1],
         "kind": kind,
@@ -158,11 +231,17 @@ def write_region(
         "backbone_length": space.backbone_length if kind == "adapter" else None,
         "onnx_sha256": space.onnx if kind != "full" else None,
         "onnx_length": space.onnx_length if kind != "full" else None,
-        "train_tiles": len(train_set),
-        "test_tiles": len(test_set),
-        **_measure(base, settings, test_set, adapter, own, pca),
+        "train_tiles": len(data[0]),
+        "test_tiles": len(data[1]),
     }
-    card = canonical_json(_card(row, settings, recipe))
+
+
+def _with_card(
+    store: Store, row: dict[str, Any], settings: Settings, recipe: Recipe, start: str | None
+) -> dict[str, Any]:
+    """Write the card of a row, which then names it. start: the model that it was fitted from, None
+    for the shared network."""
+    card = canonical_json(_card(row, settings, recipe, start))
     card_sha = digests.sha256(card)
     row["card_sha256"], row["card_length"] = card_sha, len(card)
     store.put_new(object_path("model-card", card_sha), card)
@@ -182,13 +261,17 @@ class Base:
 
 
 def _fit_full(
-    store: Store, base: Base, recipe: Recipe, region: str, data: tuple[Array, IndexTarget]
+    store: Store,
+    base: Base,
+    recipe: Recipe,
+    region: str,
+    start: Fitted,
+    data: tuple[Array, IndexTarget],
 ) -> tuple[model.Weights, tuple[str, int]]:
     arch = base.architecture
-    start = Fitted(dict(base.encoder), dict(base.backbone))
     fitted = train.refit(arch, start, data[0], recipe, data[1])
     own = {f"encoder.{name}": value for name, value in fitted.encoder.items()} | fitted.decoder
-    sha, length, stored = _put_weights(store, arch, own, "full", region, recipe)
+    sha, length, stored = _put_weights(store, arch, own, "full", region, recipe, base.space)
     return stored, (sha, length)
 
 
@@ -203,11 +286,7 @@ def _measure(
     names = ("mse", "mse_tile_mean", "mse_pca", "psnr", "psnr_peak", "index_mae")
     if not len(test):
         return dict.fromkeys(names)
-    if own is None:
-        z = stored_vectors(base, test.pixels)
-        images = encode.decode_chips(base.architecture, base.backbone, adapter, z)
-    else:
-        images = encode.own_code(base.architecture, own, test.pixels)[1]
+    images = _images(base, adapter, own, test.pixels)
     every = np.ones_like(test.valid)
     mse = float(encode.errors(test.pixels, images, every, None)[0].mean())
     index, peak = index_bands(settings), base.space.peak
@@ -220,6 +299,22 @@ def _measure(
         "psnr_peak": peak,
         "index_mae": None if mae is None else float(mae.mean()),
     }
+
+
+def _images(
+    base: Base, adapter: model.Weights | None, own: model.Weights | None, pixels: Array
+) -> Array:
+    """Chips as a reader of their stored rows would see them."""
+    if own is not None:
+        return encode.own_code(base.architecture, own, pixels)[1]
+    z = stored_vectors(base, pixels)
+    return encode.decode_chips(base.architecture, base.backbone, adapter, z)
+
+
+def clipped_share(base: Base, pixels: Array) -> float:
+    """Share of the numbers of chips that int8 cuts off."""
+    mu = encode.embed(base.architecture, base.encoder, pixels)
+    return base.quantiser.saturation(mu)
 
 
 def stored_vectors(base: Base, pixels: Array) -> Array:
@@ -235,22 +330,28 @@ def _put_weights(
     kind: str,
     region: str,
     recipe: Recipe,
+    space: Space | None = None,
 ) -> tuple[str, int, model.Weights]:
-    """Write weights; their hash, bytes, and the values that a reader will load."""
+    """Write weights; their hash, bytes, and the values that a reader will load. A region's name
+    their space, so that equal adapters of two spaces are two models."""
     stamp = {"format": "embarchive", "version": "1", "kind": kind, "region": region}
+    stamp |= {"space": space.space_id} if space else {}
     data = tensors.dump_weights(weights, recipe.weights, stamp)
     sha = digests.sha256(data)
     store.put_new(object_path("model", sha), data)
     return sha, len(data), tensors.load_weights(data, arch, kind)
 
 
-def _card(row: dict[str, Any], settings: Settings, recipe: Recipe) -> dict[str, Any]:
+def _card(
+    row: dict[str, Any], settings: Settings, recipe: Recipe, start: str | None
+) -> dict[str, Any]:
     keys = ("steps", "adapter_steps", "batch", "beta", "index_weight", "seed", "weights")
     return {
         "format": "embarchive",
         "version": 1,
         "kind": "model card",
         "model": row,
+        "start": start,
         "bands": list(settings.bands),
         "gsd": settings.gsd,
         "units": settings.units,

@@ -6,9 +6,10 @@ first and its record last. Only `commit` touches the pointer. A killed step is r
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,22 +23,57 @@ from embarchive.recipe import Recipe, Settings
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import Staging, write_plan
 from embarchive.step_commit import commit
+from embarchive.step_drift import watch
 from embarchive.step_encode import encode_step as encode
 from embarchive.step_plan import decide, plan_cells
-from embarchive.step_train import train
+from embarchive.step_train import train as train_new
 from embarchive.store import open_store
 
-__all__ = ["build", "commit", "dry_run", "encode", "plan", "train"]
+__all__ = ["build", "commit", "dry_run", "encode", "plan", "reencode", "train"]
 
 PART_TILES = 100_000
+_log = logging.getLogger("embarchive")
 
 
 def build(
     scenes: Sequence[str], out: str, recipe: Recipe, *, workers: int, progress: Report
 ) -> dict[str, Any]:
     """Plan, train, encode and commit; the `build` document of the command line."""
+    return _run(out, partial(plan, scenes, out, recipe, parts=1), workers, progress)
+
+
+def reencode(
+    scenes: Sequence[str], out: str, recipe: Recipe, *, workers: int, progress: Report
+) -> dict[str, Any]:
+    """Train the networks of a new space on scenes and encode them in it, beside what the archive
+    has; the document of `build`. Raises NotAnArchive."""
+    begin = partial(plan, scenes, out, recipe, parts=1, new_space=True)
+    done = _run(out, begin, workers, progress)
+    if not done["added"]:
+        said = "reencode: the same scenes and recipe gave space %s, which the archive has already"
+        _log.warning(said, done["space_id"])
+    return done
+
+
+def train(
+    out: str,
+    *,
+    plan: str | None,
+    part: tuple[int, int] | None,
+    backbone: bool,
+    progress: Report,
+) -> dict[str, Any]:
+    """Train what a plan needs, see `step_train.train`, and watch the decoders that the archive
+    holds for its regions; with `part` only that part's regions."""
+    done = train_new(out, plan=plan, part=part, backbone=backbone, progress=progress)
+    return done if backbone else done | watch(out, plan=plan, part=part, progress=progress)
+
+
+def _run(
+    out: str, begin: Callable[[], dict[str, Any]], workers: int, progress: Report
+) -> dict[str, Any]:
     began = time.monotonic()
-    made = plan(scenes, out, recipe, parts=1)
+    made = begin()
     try:
         train(out, plan=made["plan"], part=None, backbone=False, progress=progress)
     except BadInput:
@@ -114,10 +150,12 @@ def _numbers(arch: model.Architecture, kind: str) -> int:
     return sum(math.prod(shape) for shape in arch.shapes(kind).values())
 
 
-def plan(scenes: Sequence[str], out: str, recipe: Recipe, *, parts: int) -> dict[str, Any]:
+def plan(
+    scenes: Sequence[str], out: str, recipe: Recipe, *, parts: int, new_space: bool = False
+) -> dict[str, Any]:
     """Decide what a build does and write the plan; the same input gives the same plan."""
     store = open_store(out)
-    job = decide(store, scenes, recipe)
+    job = decide(store, scenes, recipe, reencode=new_space)
     store.check_writable()
     staging = write_plan(store, job)
     cells = plan_cells(job)

@@ -83,6 +83,9 @@ RECIPE: tuple[Option, ...] = (
     click.option("--codec", type=click.Choice(CODECS), help="What a region's decoder is."),
 )
 OUT = click.option("--out", required=True, metavar="ARCHIVE", help="Folder or s3:// URL.")
+ENGINE = click.option(
+    "--engine", type=click.Choice(["serial", "process"]), default="serial", show_default=True
+)
 WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.")
 PLAN = click.option("--plan", metavar="PLAN", help="Default: the only plan in the archive.")
 PART = click.option("--part", metavar="i/N", callback=_part, help="One of N, from 0.")

@@ -140,8 +140,8 @@ def sort_part(table: pa.Table) -> pa.Table:
 
 
 def models_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Models as a table sorted by model_id and region; absent keys are null. Raises BadInput
-    on an unknown key or a value of another type."""
+    """Models as a table sorted by region, those of one region in the order given, which is by
+    age; absent keys are null. Raises BadInput on an unknown key or a value of another type."""
     listed = [dict(row) for row in rows]
     for row in listed:
         odd = sorted(set(row) - set(MODEL_SCHEMA.names))
@@ -154,7 +154,7 @@ def models_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     for f in MODEL_SCHEMA:
         if not f.nullable and table[f.name].null_count:
             raise BadInput(f"model row: expected {f.name}, found none")
-    return table.sort_by([("model_id", "ascending"), ("region", "ascending")]).combine_chunks()
+    return table.sort_by([("region", "ascending")]).combine_chunks()
 
 
 def dump_part(table: pa.Table) -> bytes:

@@ -48,6 +48,7 @@ class Recipe:
     min_valid:      ... and this share of it is data and not cloud
     indices:        name -> (band, band): normalised difference (a - b) / (a + b)
     quality:        of the fidelity code, see `parse_quality`; "" for no code
+    drift:          bound of `drift.watch` above which a held decoder is fitted anew; 0: never
     """
 
     title: str = ""
@@ -77,6 +78,7 @@ class Recipe:
     beta: float = 1e-5
     index_weight: float = 0.3
     seed: int = 0
+    drift: float = 3.0
 
     def __post_init__(self) -> None:
         _check_range("precision", self.precision, 1, 9)
@@ -93,6 +95,7 @@ class Recipe:
         _check_range("beta", self.beta, 0.0, 1e3)
         _check_range("index_weight", self.index_weight, 0.0, 1e3)
         _check_range("seed", self.seed, 0, 2**31 - 1)
+        _check_range("drift", self.drift, 0.0, 1e6)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
         parse_quality(self.quality)
@@ -187,7 +190,8 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
     "model": tuple(
-        "dim bits codec quality weights steps adapter_steps batch beta index_weight seed".split()
+        "dim bits codec quality weights steps adapter_steps batch beta index_weight seed "
+        "drift".split()
     ),
 }
 

@@ -67,15 +67,20 @@ def places(archive: Archive, texts: Sequence[str]) -> pa.Table:
         raise BadInput("decode: expected geohashes or points, found a vector or an image")
     if not found:
         return archive.reader.rows(ReadPlan(()), Filter(), DECODES)
-    rows = _rows_of_places(archive, found, None, DECODES, None)
+    here = archive.space().space_id
+    rows = _rows_of_places(archive, found, here, DECODES, None)
     return pa.concat_tables(rows).unify_dictionaries().combine_chunks()
 
 
 def again(archive: Archive, rows: pa.Table) -> pa.Table:
-    """The rows read again by geohash, datetime and source, with what decode needs."""
+    """The rows read again by geohash, datetime and source, with what decode needs; hits of a
+    search in their space."""
+    space = (rows.schema.metadata or {}).get(b"space_id")
     names = tuple(sorted(set(rows["geohash"].to_pylist())))
     wanted = Filter(geohash=names)
-    stored = archive.reader.rows(archive.plan(wanted), wanted, DECODES)
+    stored = archive.reader.rows(
+        archive.plan(wanted, space.decode() if space else None), wanted, DECODES
+    )
     where = {key: index for index, key in enumerate(_keys(stored))}
     chosen = []
     for key in _keys(rows):
@@ -130,7 +135,7 @@ def _span(shares: NDArray[np.floating]) -> tuple[int, int]:
 def _rows_of_places(
     archive: Archive,
     wanted: Sequence[Place],
-    space_id: str | None,
+    space_id: str,
     columns: Sequence[str],
     also: ReadPlan | None,
 ) -> list[pa.Table]:
@@ -152,9 +157,9 @@ def _rows_of_places(
     return found
 
 
-def _nearest(archive: Archive, geohash: str, space_id: str | None) -> str:
+def _nearest(archive: Archive, geohash: str, space_id: str) -> str:
     """The archive's cell nearest to one that it lacks: the nearest shard's nearest cell."""
-    ours = [one for one in archive.shards() if space_id in (None, one.space_id)]
+    ours = [one for one in archive.shards() if space_id == one.space_id]
     if not ours:
         return "none"
     lon, lat = grid.centers(np.array([geohash]))[0]

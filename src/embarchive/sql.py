@@ -37,13 +37,15 @@ def connect(
     bbox: Sequence[float] | None = None,
     geohash: str | Sequence[str] | None = None,
     datetime: Dates | None = None,
+    space: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the views tiles, shards and models.
 
     tiles has a shard's columns (embedding as TINYINT[]) and space_id and shard, the hash of
     the file; conditions on geohash (=, IN, ranges), shard and space_id read only the shards
     they need. bbox, geohash, datetime leave shards out beforehand, so that the manifest
-    parts of the rest are not even fetched; rows are not filtered by them. Raises MissingExtra
+    parts of the rest are not even fetched; rows are not filtered by them. tiles and shards are
+    those of one space, by default the newest; models are all. Raises BadInput, MissingExtra
     without duckdb.
     """
     try:
@@ -51,7 +53,7 @@ def connect(
     except ImportError:
         raise MissingExtra("sql: needs duckdb, install embarchive[sql]") from None
     wanted = make_filter(bbox, None, geohash, datetime)
-    shards = [read.shard for read in archive.plan(wanted).reads]
+    shards = [read.shard for read in archive.plan(wanted, space).reads]
     con = duckdb.connect(":memory:")
     con.execute("SET TimeZone = 'UTC'")
     con.register("_tiles", _dataset(archive.reader, shards))
@@ -99,7 +101,8 @@ def _ours(message: str) -> EmbarchiveError:
 
 
 def search_sql(archive: Archive, like: Any, unlike: Any = (), **options: Any) -> str:
-    """One SELECT over the view tiles with the hits of `Archive.search`, in its order.
+    """One SELECT over the view tiles, of a connection to the same space, with the hits of
+    `Archive.search`, in its order.
 
     options: k, op, invert, exact, per_place, bbox, datetime, space as there; no polygon.
     """

@@ -21,8 +21,8 @@ VERSION = 1
 MAX_RECORD = 256 << 20
 _PLAN = re.compile(r"staging/([0-9a-f]{64})/plan\.json")
 MODEL_KEYS = (
-    "dim", "bits", "codec", "quality", "weights", "steps", "adapter_steps", "batch", "beta", "index_weight",
-    "seed",
+    "dim", "bits", "codec", "quality", "weights", "steps", "adapter_steps", "batch", "beta",
+    "index_weight", "seed", "drift",
 )  # fmt: skip
 
 
@@ -31,13 +31,19 @@ class JobPlan:
     """What a build will do, decided once and read by every part.
 
     scenes: `scene_to_json` values; model: the recipe's [model] values; parent: generation
-    that the plan adds to, 0 for a new archive.
+    that the plan adds to, 0 for a new archive; reencode: into a new space.
     """
 
     scenes: tuple[dict[str, Any], ...]
     settings: Settings
     model: dict[str, Any]
     parent: int
+    reencode: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether the plan trains the networks of a space, rather than use the archive's."""
+        return self.parent == 0 or self.reencode
 
     @property
     def recipe(self) -> Recipe:

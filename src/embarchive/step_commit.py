@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embarchive import rows, shards
+from embarchive import drift, rows, shards
 from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import open_archive
 from embarchive.errors import BadInput
@@ -20,7 +20,8 @@ from embarchive.manifest import Generation, ShardRow, Space, object_path
 from embarchive.progress import Report
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
-from embarchive.step_encode import KEYS, agree, stored_keys, write_shard_record
+from embarchive.step_drift import watched_regions
+from embarchive.step_encode import KEYS, agree, stored_rows, write_shard_record
 from embarchive.step_plan import shard_names
 from embarchive.step_train import base_record, new_regions
 from embarchive.storage import Store
@@ -50,6 +51,7 @@ def commit(out: str, *, plan: str | None, progress: Report) -> dict[str, Any]:
         "tiles": info["tiles"],
         "regions": info["regions"],
         "bytes": info["bytes"],
+        "space_id": base["space"]["space_id"],
         "added": sum(record["rows"] for record in done.values()),
     }
 
@@ -70,13 +72,17 @@ def _addition(
     new = [_shard_row(values) for record in records.values() for values in record["shards"]]
     regional = new_regions(out, job, base)
     models = [staging.read("train", region_record(name)) for name in regional]
+    watched = watched_regions(out, store, staging, job)
+    seen = [staging.read("drift", region_record(name)) for name in watched]
+    found = [record for record in seen if record is not None]
+    models += [record["model"] for record in found]
     used = {model_id for shard in new for model_id in shard.model_ids}
     sources = {source for record in records.values() for source in record["sources"]}
     return Addition(
         settings=job.settings,
         shards=tuple(new),
         models=tuple(row for row in models if row is not None and row["model_id"] in used),
-        spaces=(_space(job, base, records),),
+        spaces=(_space(job, _known(parent, base), records, drift.summary(found)),),
         scenes=len(sources),
         places=sum(record["places"] for record in records.values()),
         attribution=job.settings.attribution,
@@ -92,7 +98,7 @@ def _rebased(
     record: Mapping[str, Any],
 ) -> Mapping[str, Any]:
     """A record without the rows that another committer stored in the meantime."""
-    stored = stored_keys(out, job, prefix)
+    stored = stored_rows(out, job, prefix, base["space"]["space_id"])
     kept, dropped = [], 0
     for values in record["shards"]:
         path = object_path("shard", values["sha256"], prefix)
@@ -104,7 +110,7 @@ def _rebased(
         columns = [table[name].to_pylist() for name in KEYS]
         keep = []
         for g, when, source, digest in zip(*columns, strict=True):
-            held = stored.get((g, when, source))
+            held = stored.keys.get((g, when, source))
             if held is not None:
                 agree((g, when, source), held, digest)
             keep.append(held is None)
@@ -112,9 +118,8 @@ def _rebased(
         kept.append(table.filter(pa.array(keep)))
     if not dropped:
         return record
-    known = {key[0] for key in stored}
     some = [table for table in kept if len(table)]
-    return write_shard_record(store, job.settings, base["space"], prefix, some, known)
+    return write_shard_record(store, job.settings, base["space"], prefix, some, stored)
 
 
 def _shard_row(values: Mapping[str, Any]) -> ShardRow:
@@ -125,19 +130,30 @@ def _shard_row(values: Mapping[str, Any]) -> ShardRow:
     return ShardRow(**plain)
 
 
+def _known(parent: Generation | None, base: Mapping[str, Any]) -> Space:
+    """The plan's space, as the archive has it where it does."""
+    held = {space.space_id: space for space in parent.spaces} if parent else {}
+    return held.get(base["space"]["space_id"], Space(**base["space"]))
+
+
 def _space(
-    job: JobPlan, base: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
+    job: JobPlan,
+    space: Space,
+    records: Mapping[str, Mapping[str, Any]],
+    watched: Mapping[str, Any] | None,
 ) -> Space:
-    """The space with what this job learnt: on what it was trained, what it clipped."""
-    space = Space(**base["space"])
+    """The space with what this job learnt: on what it was trained, what it clipped, and how the
+    decoders that it found there did."""
     found = [scene_from_json(values) for values in job.scenes]
     dates = sorted(scene.datetime for scene in found if scene.datetime is not None)
     trained = dict(space.trained)
-    if job.parent == 0:
+    if job.first and "bounds" not in trained:
         boxes = np.array([box for scene in found for box in scene.bounds])
         low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
         trained["bounds"] = [*low.tolist(), *high.tolist()]
         trained["datetime"] = [d.isoformat() for d in (dates[0], dates[-1])] if dates else None
+    if watched is not None:
+        trained["drift"] = dict(watched)
     seen: dict[str, list[int]] = {}
     for record in records.values():
         for name, (cut, total) in record.get("clipped", {}).items():

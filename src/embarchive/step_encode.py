@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from embarchive.progress import Report
 from embarchive.recipe import Settings
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
+from embarchive.step_drift import watched_regions
 from embarchive.step_plan import plan_cells, shard_names
 from embarchive.step_train import (
     base_record,
@@ -67,6 +68,11 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
         if row is None:
             raise BadInput(f"encode: expected a model of region {region}; run train first")
         table[region] = row
+    for region in watched_regions(out, store, staging, job):
+        seen = staging.read("drift", region_record(region))
+        if seen is None:
+            raise BadInput(f"encode: expected a watch of region {region}; run train first")
+        table[region] = seen["model"] or table[region]
     for region, row in table.items():
         adapter = own = None
         if row["kind"] in ("adapter", "full"):
@@ -92,7 +98,8 @@ def _encode_shards(
     out: str, store: Store, staging: Staging, job: JobPlan, mine: Sequence[str], progress: Report
 ) -> None:
     encoder = _encoder(out, store, staging, job)
-    stored = {name: stored_keys(out, job, name) for name in mine}
+    space = encoder_space(store, staging, job)
+    stored = {name: stored_rows(out, job, name, space["space_id"]) for name in mine}
     found: dict[str, list[pa.Table]] = {name: [] for name in mine}
     held = dict.fromkeys(mine, 0)
     clipped: dict[str, dict[str, list[int]]] = {name: {} for name in mine}
@@ -107,7 +114,7 @@ def _encode_shards(
         for chips in cut_scene(scene, wanted, job.settings) if len(wanted) else ():
             for name in np.unique(chips.geohash.astype(f"U{prefix}")).tolist():
                 some = chips.select(chips.geohash.astype(f"U{prefix}") == name)
-                fresh = _fresh(some, scene, stored[name])
+                fresh = _fresh(some, scene, stored[name].keys)
                 held[name] += len(some) - int(fresh.sum())
                 if fresh.any():
                     some = some.select(fresh)
@@ -120,11 +127,8 @@ def _encode_shards(
             progress("encode", done + int(np.searchsorted(wanted, chips.geohash[-1])), total)
         done += len(wanted)
         progress("encode", done, total)
-    record = base_record(store, staging, job)
-    assert record is not None
     for name in mine:
-        known = {key[0] for key in stored[name]}
-        values = write_shard_record(store, job.settings, record["space"], name, found[name], known)
+        values = write_shard_record(store, job.settings, space, name, found[name], stored[name])
         values |= {"held": held[name], "clipped": clipped[name], "generation": job.parent}
         staging.write("encode", name, values)
 
@@ -150,13 +154,40 @@ def agree(key: Key, held: bytes, new: bytes) -> None:
         )
 
 
-def stored_keys(out: str, job: JobPlan, prefix: str) -> dict[Key, bytes]:
-    """(geohash, datetime, source) of the rows held under a shard prefix -> their input_digest."""
-    if job.parent == 0 and find_head(open_store(out)) is None:
-        return {}
-    held = open_archive(out).select(geohash=[prefix], columns=list(KEYS))
-    columns = [held[name].to_pylist() for name in KEYS]
-    return {(g, when, s): digest for g, when, s, digest in zip(*columns, strict=True)}
+@dataclass(frozen=True)
+class Stored:
+    """What is held under a shard prefix: the input_digest of each row of a space by (geohash,
+    datetime, source), the places of every space, and the sources of the others."""
+
+    keys: dict[Key, bytes]
+    places: frozenset[str]
+    elsewhere: frozenset[str]
+
+
+def stored_rows(out: str, job: JobPlan, prefix: str, space_id: str) -> Stored:
+    """What the newest generation holds under a shard prefix."""
+    keys: dict[str, dict[Key, bytes]] = {space_id: {}}
+    if job.parent != 0 or find_head(open_store(out)) is not None:
+        archive = open_archive(out)
+        for space in archive.spaces:
+            held = archive.select(geohash=[prefix], columns=list(KEYS), space=space.space_id)
+            columns = [held[name].to_pylist() for name in KEYS]
+            rows = zip(*columns, strict=True)
+            keys[space.space_id] = {(g, when, s): digest for g, when, s, digest in rows}
+    others = [keys[name] for name in keys if name != space_id]
+    return Stored(
+        keys[space_id],
+        frozenset(key[0] for some in keys.values() for key in some),
+        frozenset(key[2] for some in others for key in some),
+    )
+
+
+def encoder_space(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any]:
+    """The space that a plan encodes in."""
+    record = base_record(store, staging, job)
+    if record is None:
+        raise BadInput("encode: expected trained networks; run train first")
+    return dict(record["space"])
 
 
 def write_shard_record(
@@ -165,7 +196,7 @@ def write_shard_record(
     space: Mapping[str, Any],
     prefix: str,
     found: Sequence[pa.Table],
-    known: set[str],
+    held: Stored,
 ) -> dict[str, Any]:
     """Write the shards of a prefix; their record."""
     if not found:
@@ -186,7 +217,7 @@ def write_shard_record(
         written.append(values)
     return {
         "rows": len(table),
-        "places": len(set(table["geohash"].to_pylist()) - known),
-        "sources": sorted(set(table["source"].cast(pa.string()).to_pylist())),
+        "places": len(set(table["geohash"].to_pylist()) - held.places),
+        "sources": sorted(set(table["source"].cast(pa.string()).to_pylist()) - held.elsewhere),
         "shards": written,
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from embarchive import grid, indices, model, regions, tiles
 from embarchive.bandnames import same_key
-from embarchive.commit import find_head
+from embarchive.commit import find_head, read_head
 from embarchive.errors import BadInput
 from embarchive.gather import Names, scene_cells
 from embarchive.manifest import Space
@@ -29,13 +29,16 @@ LEAST_PIXELS, LEAST_SHARE = 64, 0.25
 _log = logging.getLogger("embarchive")
 
 
-def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
+def decide(
+    store: Store, paths: Sequence[str], recipe: Recipe, *, reencode: bool = False
+) -> JobPlan:
     """What a build of these scenes will do; an append uses the archive's own settings.
 
-    Raises BadInput also for a recipe that asks an archive for other settings than its own, and
-    for cells or pixels far finer than the scenes'.
+    reencode: train a new space in an archive that there is. Raises BadInput also for a recipe that
+    asks an archive for other settings than its own, and for cells or pixels far finer than the
+    scenes'; NotAnArchive.
     """
-    head = find_head(store)
+    head = read_head(store) if reencode else find_head(store)
     if head is not None:
         _check_append(store.root, head.generation.settings, recipe)
         _check_quality(store.root, head.generation.spaces, recipe)
@@ -47,6 +50,7 @@ def decide(store: Store, paths: Sequence[str], recipe: Recipe) -> JobPlan:
         settings,
         values,
         head.generation.number if head else 0,
+        reencode,
     )
 
 

@@ -60,7 +60,7 @@ def train(
     if backbone:
         return {"plan": staging.plan_id, "regions": 0}
     wanted = new_regions(out, job, base)
-    if sample is None and job.parent == 0:
+    if sample is None and job.first:
         # PCA, the baseline, sees the same tiles again when a killed run goes on.
         sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
     if part is not None:
@@ -73,7 +73,7 @@ def train(
 def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] | None:
     """The record of the shared networks: the archive's newest space, or the plan's own."""
     record = staging.read("train", "base")
-    if record is not None or job.parent == 0:
+    if record is not None or job.first:
         return record
     head = find_head(store)
     if head is None or not head.generation.spaces:
@@ -187,7 +187,7 @@ def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
 
 
 def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, Any]]:
-    """Models that the archive has in a space, by region."""
+    """Models that the archive has in a space, by region: of each the newest version."""
     if job.parent == 0:
         return {}
     table = open_archive(out).models().to_pylist()

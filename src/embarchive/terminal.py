@@ -1,15 +1,18 @@
-"""What commands say: one JSON document, or lines of text."""
+"""What a command is, and what it says: one JSON document, or lines of text."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from embarchive import __version__
+from embarchive.options import COMMON, Body, Option
 from embarchive.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,6 +35,40 @@ class Shell:
         else:
             click.echo("\n".join(lines_of(document) if lines is None else lines))
         sys.stdout.flush()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Satellite scenes as searchable, decodable embeddings in plain files."""
+
+
+def command(*options: Option) -> Callable[[Body], Body]:
+    """Register a function as the command of its name, with the options all commands have."""
+
+    def register(body: Body) -> Body:
+        def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
+            _log(verbose)
+            progress = Progress(quiet)
+            try:
+                body(Shell(as_json, progress), **values)
+            finally:
+                progress.close()
+
+        run.__doc__ = body.__doc__
+        decorated: Body = run
+        for option in reversed((*options, *COMMON)):
+            decorated = option(decorated)
+        cli.command(name=body.__name__)(decorated)
+        return body
+
+    return register
+
+
+def _log(verbose: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("embarchive").setLevel(level)
 
 
 def lines_of(document: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -149,14 +149,15 @@ export class Archive {
   }
 
   /**
-   * What a filter will read; fetches the manifest parts it needs.
+   * What a filter will read of a space, by default the newest; fetches the manifest parts it needs.
    *
    * @param {Filter} wanted
    * @param {string | null} [spaceId]
    * @returns {Promise<ReadPlan>}
    */
   async plan(wanted, spaceId = null) {
-    return readPlan(await this.shards(wanted), wanted, spaceId);
+    const here = spaceId ?? this.generation.spaces.at(-1)?.space_id;
+    return readPlan(await this.shards(wanted), wanted, here);
   }
 
   /**

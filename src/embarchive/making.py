@@ -1,0 +1,138 @@
+"""The commands that make an archive, and those that come before one is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from embarchive.errors import BadInput
+from embarchive.options import (
+    ARCHIVE,
+    ENGINE,
+    OUT,
+    PART,
+    PLAN,
+    RECIPE,
+    SCENE_WISHES,
+    SCENES,
+    WORKERS,
+)
+from embarchive.recipe import Recipe, read_recipe
+from embarchive.terminal import Shell, command, size_lines
+
+
+@command(
+    SCENES,
+    OUT,
+    *RECIPE,
+    ENGINE,
+    WORKERS,
+    click.option("--dry-run", is_flag=True, help="Say tiles, bytes and time; write nothing."),
+)
+def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None:
+    """Make an archive from SCENES, or add them to one: plan, train, encode and commit.
+
+    SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items.
+    """
+    dry, engine = options.pop("dry_run"), options.pop("engine")
+    workers = _workers(engine, options.pop("workers"))
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    if dry:
+        shell.say(jobs.dry_run(list(scenes), out, recipe))
+        return
+    shell.say(jobs.build(list(scenes), out, recipe, workers=workers, progress=shell.progress))
+
+
+@command(
+    ARCHIVE,
+    SCENES,
+    *RECIPE,
+    ENGINE,
+    WORKERS,
+)
+def reencode(shell: Shell, archive: str, scenes: Sequence[str], **options: Any) -> None:
+    """Train a new encoder on SCENES and encode them in an embedding space of its own, beside
+    what ARCHIVE has."""
+    workers = _workers(options.pop("engine"), options.pop("workers"))
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    progress = shell.progress
+    shell.say(jobs.reencode(list(scenes), archive, recipe, workers=workers, progress=progress))
+
+
+@command(
+    SCENES,
+    OUT,
+    *RECIPE,
+    click.option("--parts", type=click.IntRange(1), default=1, show_default=True, metavar="N"),
+)
+def plan(shell: Shell, scenes: Sequence[str], out: str, parts: int, **options: Any) -> None:
+    """Write the plan of a build in N parts, for array jobs."""
+    recipe = _recipe(**options)
+    from embarchive import jobs
+
+    shell.say(jobs.plan(list(scenes), out, recipe, parts=parts))
+
+
+@command(
+    ARCHIVE, PLAN, PART, click.option("--backbone", is_flag=True, help="Only the shared networks.")
+)
+def train(shell: Shell, archive: str, **options: Any) -> None:
+    """Train what a plan needs: the shared networks first, then one decoder a region."""
+    from embarchive import jobs
+
+    shell.say(jobs.train(archive, **options, progress=shell.progress))
+
+
+@command(ARCHIVE, PLAN, PART)
+def encode(shell: Shell, archive: str, **options: Any) -> None:
+    """Encode the tiles of one part of a plan, or of all."""
+    from embarchive import jobs
+
+    shell.say(jobs.encode(archive, **options, progress=shell.progress))
+
+
+@command(ARCHIVE, PLAN)
+def commit(shell: Shell, archive: str, plan: str | None) -> None:
+    """Make what the parts of a plan have written the next generation."""
+    from embarchive import jobs
+
+    shell.say(jobs.commit(archive, plan=plan, progress=shell.progress))
+
+
+@command(
+    SCENES,
+    *SCENE_WISHES,
+    click.option("--error", type=float, metavar="E", help="Mean squared error to meet."),
+    click.option("--relative", is_flag=True, help="E and errors as shares of the tile mean's."),
+)
+def size(
+    shell: Shell, scenes: Sequence[str], error: float | None, relative: bool, **options: Any
+) -> None:
+    """Say how many numbers a tile's code needs, from short trainings on some regions."""
+    recipe = _recipe(**options)
+    from embarchive.step_size import size as choose
+
+    progress = shell.progress
+    found = choose(list(scenes), recipe, error=error, relative=relative, progress=progress)
+    shell.say(found, size_lines(found))
+
+
+def _workers(engine: str, workers: int | None) -> int:
+    if engine == "process":
+        return workers or os.cpu_count() or 1
+    if workers not in (None, 1):
+        raise BadInput(f"build: --engine serial has 1 worker, found --workers {workers}")
+    return 1
+
+
+def _recipe(recipe: str | None, **given: Any) -> Recipe:
+    base = read_recipe(recipe) if recipe else Recipe()
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
