@@ -29,10 +29,10 @@ STEPS = 64
 # Ratio of one tried distortion to the next; bytes above which nothing more is tried, as a
 # multiple of the largest target: for a tile, and for a picture of all tiles.
 FINER, FINER_PICTURE, TILE_ROOM, PICTURE_ROOM = 0.8, 0.93, 5, 1.2
-# Contrasts are divided by these: two a step of QP, so that bytes come close to a target, and
+# Contrasts are divided by these: three a step of QP, so that bytes come close to a target, and
 # many at its coarsest, which alone is too fine for a few bytes a tile.
-CONTRASTS = (2 ** (1 / 12), 1.0)
-COARSE = tuple(2 ** (step / 6) for step in range(18, 1, -1))
+CONTRASTS = (2 ** (2 / 18), 2 ** (1 / 18), 1.0)
+COARSE = tuple(2 ** (step / 12) for step in range(36, 1, -1))
 LEVELS = (3, 4, 5, 6)
 X265 = (
     "keyint=1:info=0:log-level=none:aq-mode=0:no-psy-rd=1:psy-rd=0:psy-rdoq=0:rdoq-level=2:"
@@ -170,7 +170,7 @@ def unit_bytes(stream: bytes) -> tuple[int, int]:
 
 def avif(plane: Images, most: float) -> Iterator[Version]:
     """Gray pictures of 8 bits by libaom, tuned for PSNR; the boxes before the data are shared."""
-    coarse = ((0, contrast) for contrast in COARSE[::3])
+    coarse = ((0, contrast) for contrast in COARSE[::6])
     for quality, contrast in chain(coarse, ((quality, 1.0) for quality in range(0, 80, 4))):
         numbers, step, low = ranged(plane, round(255 / contrast))
         data = io.BytesIO()
