@@ -20,6 +20,7 @@ from typing import Any
 import classical
 import native
 import numpy as np
+import ours
 import report
 import sets
 import vectors
@@ -34,6 +35,7 @@ METHODS: dict[str, Method] = {
     "tile_mean": vectors.tile_mean,
     "pca": vectors.pca,
     "embedding": vectors.embedding,
+    "code": ours.code,
     "jpeg2000_whole_tiles": classical.jpeg2000_whole_tiles,
     "jpeg2000_tiles": classical.jpeg2000_tiles,
     "jpeg2000_scene": classical.jpeg2000_scene,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embarchive import fitting, grid
 from embarchive.errors import BadInput
 from embarchive.gather import Sample, chip_grid, gather, scene_cells
+from embarchive.indices import index_bands
 from embarchive.recipe import Recipe, Settings, read_recipe
 from embarchive.scenes import Scene
 from embarchive.step_plan import look
@@ -168,7 +169,7 @@ def load(name: str, most: int | None = MOST_TILES, seed: int = 0) -> Task:
         test = test.only(thinned(test, most, seed))
     chips = train.sample.pixels
     low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
-    index = fitting.index_bands(settings)
+    index = next(iter(index_bands(settings)), None)
     return Task(
         name, settings, one.recipe, tuple(scenes), train, test, crop, settings.bands, index,
         float(high - low), cells_held, held,

@@ -134,10 +134,10 @@ def fit(
     code = fit_fidelity.fit(rest, found[basis][0], several)
     made = Layer(code, basis, int(quality.value) if several else 0)
     check = regions.assign(tiles.geohash[some].tolist(), CHECK) == 0
-    return _with_filter(made, pixels, decoded, check, recipe, step)
+    return with_filter(made, pixels, decoded, check, recipe, step)
 
 
-def _with_filter(
+def with_filter(
     made: Layer, pixels: Array, decoded: Array, check: NDArray[np.bool_], recipe: Recipe, step: Step
 ) -> Layer:
     """The layer with a filter, where there may be one and it helps on the tiles to check with."""
