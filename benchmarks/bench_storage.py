@@ -3,7 +3,7 @@
 Real data from EMBARCHIVE_DATA or ../shared/data; see sets.py for what is held out. All methods
 code the same held-out tiles, of which the pixels of the cell count, in all bands, what is not
 valid as the tiles have it. bytes_per_tile = code_bytes + model_bytes / 1e6 tiles, by the same
-rule for weights, bases and headers. With `--cache FOLDER` a method is measured once a set.
+rule for weights, bases and headers. With `--resume` a run goes on where another ended.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +57,8 @@ PAPER = (
 # at least as many.
 PAPER_DECODERS = 48 * 19.48e6
 Row = dict[str, Any]
+# Rows of each set and method, kept from one run to the next.
+CACHE = Path(tempfile.gettempdir()) / "embarchive-bench-storage"
 
 
 def measure(task: sets.Task, coded: Coded) -> Row:
@@ -166,13 +170,13 @@ def judge(rows: Sequence[Row]) -> int:
     return bad
 
 
-def rows_of(name: str, methods: Sequence[str], cache: Path | None) -> list[Row]:
+def rows_of(name: str, methods: Sequence[str]) -> list[Row]:
     """The rows of a set; a method whose rows lie in the cache is not run again."""
     task: sets.Task | None = None
     rows: list[Row] = []
     for method in ("lossless", *methods):
-        path = cache / f"{name}-{method}.json" if cache else None
-        if path and path.is_file():
+        path = CACHE / f"{name}-{method}.json"
+        if path.is_file():
             rows += json.loads(path.read_text(encoding="utf-8"))
             continue
         task = task or sets.load(name)
@@ -182,9 +186,8 @@ def rows_of(name: str, methods: Sequence[str], cache: Path | None) -> list[Row]:
         else:
             found = [measure(task, coded) for coded in METHODS[method](task, TARGETS)]
         say(f"{name}: {method} in {time.monotonic() - began:.0f} s")
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found), encoding="utf-8")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found), encoding="utf-8")
         rows += found
     return rows
 
@@ -199,12 +202,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=sets.SETS, default=list(sets.SETS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--cache", type=Path, help="folder of rows already measured")
+    parser.add_argument("--resume", action="store_true", help="take rows of a run before this one")
     options = parser.parse_args()
+    if not options.resume:
+        shutil.rmtree(CACHE, ignore_errors=True)
     try:
-        rows = [
-            row for name in options.sets for row in rows_of(name, options.methods, options.cache)
-        ]
+        rows = [row for name in options.sets for row in rows_of(name, options.methods)]
     except BadInput as error:
         print(f"storage: {error}", file=sys.stderr)
         return 2
