@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from coding import Coded
@@ -22,26 +23,26 @@ def code(task: Task, targets: Sequence[int]) -> list[Coded]:
     target, and for each tile the finest step that keeps to it."""
     found = []
     for target in targets:
-        made = _at(task, target)
-        found += _both(task, "embarchive code", target, "slope", Layer(made, "pixels"))
+        made = _filtered(task, Layer(_at(task, target), "pixels"))
+        found += _both(task, target, "slope", made)
         # Two octaves below it few tiles could keep to the target.
-        several = fit_fidelity.fit(_train(task), float(made.steps[0]) / 4, several=True)
-        found += _both(task, "embarchive code", target, "equal", Layer(several, "pixels", target))
+        step = float(made.code.steps[0]) / 4
+        several = fit_fidelity.fit(_train(task), step, several=True)
+        # The filter has seen pictures of the same number of bytes.
+        found += _both(task, target, "equal", Layer(several, "pixels", target, made.filter))
     return found
 
 
-def _both(task: Task, name: str, target: int, rate: str, plain: Layer) -> list[Coded]:
-    """Without the filter and with it, or only without where it is not kept."""
-    streams = fidelity.encode(plain.code, task.test.images, plain.most or None)
+def _both(task: Task, target: int, rate: str, made: Layer) -> list[Coded]:
+    """Without the filter and with it, the same where there is none."""
+    streams = fidelity.encode(made.code, task.test.images, made.most or None)
     size = float(np.mean([len(stream) for stream in streams]))
-    images = fidelity.decode(plain.code, streams)
+    images = fidelity.decode(made.code, streams)
+    name, plain = "embarchive code", replace(made, filter=None)
     model = len(dump_layer(plain, "float16"))
     found = [Coded(f"{name}, no filter", target, rate, size, model, images)]
-    mended = _filtered(task, plain)
-    if mended.filter is None:
-        return [*found, Coded(name, target, rate, size, model, images)]
-    model = len(dump_layer(mended, "float16"))
-    images = refine.refine(mended.filter, images)
+    if made.filter is not None:
+        images, model = refine.refine(made.filter, images), len(dump_layer(made, "float16"))
     return [*found, Coded(name, target, rate, size, model, images)]
 
 

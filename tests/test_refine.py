@@ -25,6 +25,7 @@ def test_numpy_and_torch_agree():
 
 
 def test_the_widest_within_the_budget():
+    assert refine.choose_shape(4, 30, 20).channels == 64
     assert refine.choose_shape(4, 40, 28).channels == 32
     assert refine.choose_shape(13, 64, 64).channels == 16
     assert refine.choose_shape(64, 128, 128) is None

@@ -11,7 +11,7 @@ import numpy as np
 from embarchive.model import MAX_MULTIPLY_ADDS, Array, conv, depth_to_space, leaky, space_to_depth
 
 BLOCKS, STRIDE = 2, 2
-WIDTHS = (32, 24, 16, 8)
+WIDTHS = (64, 48, 32, 24, 16, 8)
 BATCH = 64
 
 
