@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from codes import make_tiles
+from fields import make_tiles
 
 from embarchive import fidelity, fit_fidelity
 

@@ -1,7 +1,7 @@
 """Fitting lowers the cost, and copes with tiles that hold next to nothing."""
 
 import numpy as np
-from codes import make_tiles
+from fields import make_tiles
 
 from embarchive import contexts, fidelity, fit_fidelity
 from embarchive.rangecoder import TOTAL

@@ -1,9 +1,11 @@
 """A quality asked for is met on tiles that were not fitted to; an archive built with one decodes
 nearer to its scenes, says so, and appends with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from codes import make_tiles
+from fields import make_tiles
 from test_jobs import RECIPE, quiet, write_scene
 
 import embarchive
@@ -18,7 +20,8 @@ def tiles(n, seed=0, near=0.0):
     names = grid.cells_in_bbox((10, 46, 10.6, 46.4), 6)[:n]
     pixels = make_tiles(n, height=32, width=32, seed=seed)
     blurred = pixels.mean(axis=(2, 3), keepdims=True) + 0 * pixels
-    return fit_layer.Tiles(names, pixels, pixels * near + blurred * (1 - near))
+    decoded = pixels * near + blurred * (1 - near)
+    return fit_layer.Tiles(names, pixels, decoded, np.ones(n), np.zeros(n, np.int64))
 
 
 def fitted(text, some):
@@ -52,7 +55,7 @@ def test_an_error_is_met():
 def test_it_is_of_what_is_cheaper():
     assert fitted("mse 3", tiles(80, near=0.9)).basis == "embedding"
     other = tiles(80, near=1.0)
-    worse = fit_layer.Tiles(other.geohash, other.pixels, other.decoded[::-1])
+    worse = replace(other, decoded=other.decoded[::-1])
     assert fitted("mse 3", worse).basis == "pixels"
 
 

@@ -1,7 +1,7 @@
 """A trained filter mends tiles that it has not seen; an untrained one changes nothing."""
 
 import numpy as np
-from codes import make_tiles
+from fields import make_tiles
 
 from embarchive import fidelity, fit_fidelity, fit_refine, refine
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from codes import make_tiles
+from fields import make_tiles
 from safetensors.numpy import load
 
 from embarchive import fidelity, fit_fidelity, refine

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from codes import make_tiles
+from fields import make_tiles
 
 from embarchive import fit_refine, model, refine
 

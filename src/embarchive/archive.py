@@ -284,13 +284,14 @@ class Archive:
     def rows_of(self, rows: pa.Table | Sequence[str] | str) -> pa.Table:
         """Rows with embedding, code and model_id, in the order given."""
         if not isinstance(rows, pa.Table):
-            return resolve.places(self, [rows] if isinstance(rows, str) else list(rows))
-        if {"embedding", "code", "model_id"} <= set(rows.column_names):
-            return rows
-        missing = [name for name in ORDER if name not in rows.column_names]
-        if missing:
+            found = resolve.places(self, [rows] if isinstance(rows, str) else list(rows))
+        elif {"embedding", "code", "model_id"} <= set(rows.column_names):
+            found = rows
+        elif missing := [name for name in ORDER if name not in rows.column_names]:
             raise BadInput(f"decode: expected the columns {', '.join(ORDER)}, missing {missing}")
-        return resolve.again(self, rows)
+        else:
+            found = resolve.again(self, rows)
+        return resolve.whole_codes(self, found)
 
     # ------------------------------------------------------------ SQL
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import grid, model
+from embarchive.codes import Codes
 from embarchive.errors import BadInput, Damaged, MissingExtra
-from embarchive.layer import Layer
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -42,15 +42,15 @@ VISIBLE = (
 class Decoder:
     """One model ready to decode: the backbone's (or whole network's) weights, for an
     adapter its own, and the scale of the int8 vectors of its space; for a region's whole VAE
-    the scale of its own vectors, with which the rows' code begins; the space's fidelity layer,
-    whose streams are the rest of it."""
+    the scale of its own vectors, with which the rows' code begins; the space's fidelity codes,
+    of which is the rest of it."""
 
     architecture: model.Architecture
     backbone: model.Weights
     adapter: model.Weights | None
     scale: float
     code_scale: float | None = None
-    layer: Layer | None = None
+    codes: Codes | None = None
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:
@@ -71,12 +71,13 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
             z = vectors[some].astype(np.float32) * np.float32(decoder.scale)
             texts = _texts(table, some, decoder)
             if decoder.code_scale is not None:
-                z = _vectors(texts, z.shape[1], decoder.layer is None)
+                z = _vectors(texts, z.shape[1], decoder.codes is None)
                 z *= np.float32(decoder.code_scale)
             batch = model.decode_batch(decoder.architecture, decoder.backbone, decoder.adapter, z)
-            if decoder.layer is not None:
+            if decoder.codes is not None:
                 skip = 0 if decoder.code_scale is None else z.shape[1]
-                batch = decoder.layer.apply(batch, [text[skip:] for text in texts])
+                rest = [text[skip:] for text in texts]
+                batch = decoder.codes.apply(batch, rest, _dates(table, some, decoder.codes))
             if images is None:
                 images = np.empty((len(table), *batch.shape[1:]), dtype=np.float32)
             images[some] = batch
@@ -85,7 +86,7 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
 
 def _texts(table: pa.Table, some: NDArray[np.intp], decoder: Decoder) -> list[bytes]:
     """The code column of rows; [] where the decoder needs none. Raises BadInput or Damaged."""
-    if decoder.code_scale is None and decoder.layer is None:
+    if decoder.code_scale is None and decoder.codes is None:
         return []
     if "code" not in table.column_names:
         raise BadInput("decode: expected the column code, which these rows decode from, found none")
@@ -93,6 +94,16 @@ def _texts(table: pa.Table, some: NDArray[np.intp], decoder: Decoder) -> list[by
     if any(text is None for text in texts):
         raise Damaged("code column: expected a code in every row, found null")
     return texts
+
+
+def _dates(table: pa.Table, some: NDArray[np.intp], codes: Codes) -> list[str | None]:
+    """ISO dates of rows; none where nothing is coded by date. Raises BadInput."""
+    if codes.place is None:
+        return [None] * len(some)
+    if "datetime" not in table.column_names:
+        raise BadInput("decode: expected the column datetime, by which these rows decode")
+    found = table["datetime"].take(pa.array(some)).to_pylist()
+    return [None if day is None else day.isoformat() for day in found]
 
 
 def _vectors(texts: Sequence[bytes], dim: int, alone: bool) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from embarchive import model, tensors, train
-from embarchive.layer import Layer
+from embarchive.codes import Codes, Shared, stored
 from embarchive.model import Architecture, Array, Weights
 from embarchive.quantize import Int8, SimHash
 from embarchive.rows import make_rows
@@ -45,7 +45,7 @@ class Encoder:
     simhash: SimHash | None
     models: Mapping[str, RegionModel]
     index: tuple[int, int] | None
-    layer: Layer | None = None
+    codes: Codes | None = None
 
     def rows(
         self,
@@ -53,8 +53,10 @@ class Encoder:
         owner: Names,
         when: datetime | None,
         source: str,
+        together: Mapping[str, Shared] | None = None,
     ) -> tuple[pa.Table, int]:
-        """Rows of chips whose regions are `owner` (n,), and how many values were clipped."""
+        """Rows of chips whose regions are `owner` (n,), and how many values were clipped; together:
+        what tiles share with the other dates of their place, by cell."""
         mu = embed(self.architecture, self.encoder, chips.pixels)
         q = self.quantiser.encode(mu)
         clipped = int((np.abs(mu) > self.quantiser.scale * 127.5).sum())
@@ -66,20 +68,17 @@ class Encoder:
             found = self.models[str(region)]
             ids[chosen] = found.model_id
             pixels, valid = chips.pixels[chosen], chips.valid[chosen]
-            texts = [b""] * len(chosen)
-            if found.own is None:
-                z = self.quantiser.decode(q[chosen])
-                images = decode_chips(self.architecture, self.backbone, found.adapter, z)
-            else:
-                code, images = own_code(self.architecture, found.own, pixels)
-                texts = [text.tobytes() for text in code]
-            if self.layer is not None:
-                streams = self.layer.write(pixels, images)
-                texts = [text + stream for text, stream in zip(texts, streams, strict=True)]
-                block = (..., *self.layer.block(*pixels.shape[2:]))
-                images = self.layer.apply(images, streams)[block]
+            texts, images = self._decoded(found, pixels, q[chosen])
+            if self.codes is not None:
+                shared = [(together or {}).get(name) for name in chips.geohash[chosen].tolist()]
+                streams = self.codes.write(pixels, images, shared)
+                days = [None if when is None else when.isoformat()] * len(chosen)
+                block = (..., *self.codes.block(*pixels.shape[2:]))
+                images = self.codes.apply(images, streams, days)[block]
                 pixels, valid = pixels[block], valid[block]
-            if self.layer is not None or found.own is not None:
+                pairs = zip(texts, stored(streams, shared), strict=True)
+                texts = [text + stream for text, stream in pairs]
+            if self.codes is not None or found.own is not None:
                 for row, text in zip(chosen, texts, strict=True):
                     codes[row] = text
             mse[chosen], index_mae[chosen] = errors(pixels, images, valid, self.index)
@@ -94,6 +93,27 @@ class Encoder:
         }
         bits = None if self.simhash is None else self.simhash.encode(q)
         return make_rows(chips.geohash, [when] * len(chips), q, bits, columns), clipped
+
+    def decoded(self, pixels: Array, owner: Names) -> Array:
+        """What the embeddings of chips float32 (n, bands, height, width), whose regions are
+        `owner` (n,), decode to, likewise."""
+        q = self.quantiser.encode(embed(self.architecture, self.encoder, pixels))
+        images = np.empty_like(pixels)
+        for region in np.unique(owner):
+            some = owner == region
+            images[some] = self._decoded(self.models[str(region)], pixels[some], q[some])[1]
+        return images
+
+    def _decoded(
+        self, found: RegionModel, pixels: Array, q: NDArray[np.int8]
+    ) -> tuple[list[bytes], Array]:
+        """The vectors of a region's own network, empty without one, and what is decoded."""
+        if found.own is None:
+            z = self.quantiser.decode(q)
+            images = decode_chips(self.architecture, self.backbone, found.adapter, z)
+            return [b""] * len(q), images
+        code, images = own_code(self.architecture, found.own, pixels)
+        return [text.tobytes() for text in code], images
 
 
 def embed(arch: Architecture, weights: Weights, pixels: Array) -> Array:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from embarchive import (
     refine,
     regions,
 )
+from embarchive.codes import CLEAR, complete, pictures, share, slots
 from embarchive.errors import BadInput
 from embarchive.fitting import Base
 from embarchive.gather import Sample, chip_grid
@@ -31,6 +33,9 @@ from embarchive.recipe import Quality, Recipe, Settings, parse_quality
 from embarchive.storage import Store
 
 LEAST_TILES = 32
+# Dates of a place that are worth a code of their own, and what it has to come to beside that of
+# single tiles.
+LEAST_DATES, LEAST_SHARED = 3, 0.95
 # Tiles that the search for a step looks at, two of three to fit to; and those that all is fitted
 # to.
 TRIED, MOST_TILES = 600, 4096
@@ -46,11 +51,14 @@ Step = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Tiles:
     """geohash (n,); pixels and decoded float32 (n, bands, height, width): chips, and what their
-    embeddings decode to."""
+    embeddings decode to; clear (n,): shares that are data and not cloud; date (n,): number of the
+    date in the order of `dates`, -1 for none of them."""
 
     geohash: NDArray[np.str_]
     pixels: Array
     decoded: Array
+    clear: NDArray[np.floating]
+    date: NDArray[np.int64]
 
 
 def add_layer(
@@ -59,30 +67,127 @@ def add_layer(
     settings: Settings,
     recipe: Recipe,
     samples: tuple[Sample, Sample],
+    when: Sequence[datetime | None],
     step: Step,
 ) -> Space:
-    """The space of `base` with the fidelity layer that the recipe asks for, written and measured;
-    samples: training and test chips. Without a quality the space as it is. Raises BadInput."""
+    """The space of `base` with the fidelity codes that the recipe asks for, written and measured;
+    samples: training and test chips; when: dates of the scenes. Without a quality the space as it
+    is. Raises BadInput."""
     quality = parse_quality(recipe.quality)
     if quality is None:
         return base.space
-    train, test = (_tiles(base, some) for some in samples)
-    made = fit(chip_grid(settings), train, quality, base.space.peak, recipe, step)
-    data = dump_layer(made, recipe.weights)
-    sha = digests.sha256(data)
-    store.put_new(object_path("model", sha), data)
-    made = load_layer(data, len(settings.bands), settings.height, settings.width)
-    trained = {**base.space.trained, "code": _measured(made, test, settings)}
+    dates = clear_dates(samples[0], when)
+    train, test = (_tiles(base, some, when, dates) for some in samples)
+    peak, bands = base.space.peak, len(settings.bands)
+    tile = fit(chip_grid(settings), train, quality, peak, recipe, step)
+    place = fit_place(tile, train, dates, quality, peak, recipe, step)
+    written = [None if one is None else _put(store, one, recipe) for one in (tile, place)]
+    code, together = written
+    assert code is not None
+    size = bands, settings.height, settings.width
+    made = load_layer(code[2], *size)
+    about = _measured(made, test, settings)
+    if together is not None:
+        about["together"] = _measured_place(load_layer(together[2], *size), test)
     return replace(
-        base.space, code=sha, code_length=len(data), quality=recipe.quality, trained=trained
+        base.space,
+        code=code[0],
+        code_length=code[1],
+        quality=recipe.quality,
+        together=together and together[0],
+        together_length=together[1] if together else 0,
+        trained={**base.space.trained, "code": about},
     )
 
 
-def _tiles(base: Base, sample: Sample) -> Tiles:
+def _put(store: Store, layer: Layer, recipe: Recipe) -> tuple[str, int, bytes]:
+    """Write a layer; its hash, length and bytes."""
+    data = dump_layer(layer, recipe.weights)
+    sha = digests.sha256(data)
+    store.put_new(object_path("model", sha), data)
+    return sha, len(data), data
+
+
+def clear_dates(sample: Sample, when: Sequence[datetime | None]) -> tuple[str, ...]:
+    """ISO dates, in order, on which at least half of the tiles are clear."""
+    if sample.scene is None:
+        return ()
+    clear = sample.valid.mean(axis=(1, 2)) >= CLEAR
+    days = [None if day is None else day.isoformat() for day in when]
+    found = []
+    for day in sorted({day for day in days if day is not None}):
+        some = np.isin(sample.scene, [i for i, one in enumerate(days) if one == day])
+        if some.any() and clear[some].mean() >= 0.5:
+            found.append(day)
+    return tuple(found)
+
+
+def fit_place(
+    tile: Layer,
+    tiles: Tiles,
+    dates: tuple[str, ...],
+    quality: Quality,
+    peak: float,
+    recipe: Recipe,
+    step: Step,
+) -> Layer | None:
+    """A code of all dates of a place together, where there are enough of both and it is at least
+    LEAST_SHARED better than that of single tiles at the same quality; else None."""
+    rows = complete(tiles.geohash.tolist(), tiles.date.tolist(), tiles.clear.tolist(), len(dates))
+    if len(dates) < LEAST_DATES or len(rows) < LEAST_TILES or quality.kind == "most":
+        return None
+    rows = rows[np.random.default_rng(recipe.seed).permutation(len(rows))[:MOST_TILES]]
+    block = (..., *tile.block(*tiles.pixels.shape[2:]))
+    pixels, decoded = tiles.pixels[rows][block], tiles.decoded[rows][block]
+    n, count, bands, height, width = pixels.shape
+    rest = {"pixels": pixels, "embedding": pixels - decoded}
+    alone = _fit_step(rest[tile.basis].reshape(-1, bands, height, width), quality, peak)
+    # A stream is of all dates, so that its bytes are too.
+    whole = Quality("bytes", quality.value * count) if quality.kind == "bytes" else quality
+    images = {one: rest[one].reshape(n, count * bands, height, width) for one in BASES}
+    found = {one: _fit_step(images[one], whole, peak) for one in BASES}
+    basis = min(BASES, key=lambda one: found[one][1])
+    left = found[basis][1] / (1 if quality.kind == "bytes" else count)
+    if left > LEAST_SHARED * alone[1]:
+        return None
+    made = Layer(fit_fidelity.fit(images[basis], found[basis][0]), basis, dates=dates)
+    flat = [one.reshape(-1, bands, height, width) for one in (pixels, decoded)]
+    coded = fidelity.decode(made.code, fidelity.encode(made.code, images[basis]))
+    coded = coded.reshape(flat[0].shape) + (flat[1] if basis == "embedding" else 0)
+    check = regions.assign(tiles.geohash[rows[:, 0]].tolist(), CHECK) == 0
+    return _mended(made, coded, flat[0], np.repeat(check, count), recipe, step)
+
+
+def _measured_place(place: Layer, test: Tiles) -> dict[str, Any]:
+    """What it comes to on held-out places, a tile; None where there are none."""
+    dates = len(place.dates)
+    rows = complete(test.geohash.tolist(), test.date.tolist(), test.clear.tolist(), dates)
+    about = {"dates": list(place.dates), "filter": place.filter is not None}
+    if not len(rows):
+        return {**about, "bytes": None, "mse": None}
+    streams = share(place, test.pixels[rows], test.decoded[rows])
+    flat = rows.ravel()
+    block = (..., *place.block(*test.pixels.shape[2:]))
+    every = [stream for stream in streams for _ in range(dates)]
+    date = np.tile(np.arange(dates), len(rows)).tolist()
+    gap = pictures(place, every, date, test.decoded[flat][block]) - test.pixels[flat][block]
+    return {
+        **about,
+        "bytes": float(np.mean([len(stream) for stream in streams])) / dates,
+        "mse": float((gap.astype(np.float64) ** 2).mean()),
+    }
+
+
+def _tiles(
+    base: Base, sample: Sample, when: Sequence[datetime | None], dates: tuple[str, ...]
+) -> Tiles:
     # The adapters of regions are not there yet; what they add the code will not have to.
     z = fitting.stored_vectors(base, sample.pixels)
     decoded = encode.decode_chips(base.architecture, base.backbone, None, z)
-    return Tiles(sample.geohash, sample.pixels, decoded)
+    slot = slots(when, dates)
+    scene = np.zeros(len(sample), np.int64) if sample.scene is None else sample.scene
+    date = np.array([slot.get(one, -1) for one in scene.tolist()], np.int64)
+    return Tiles(sample.geohash, sample.pixels, decoded, sample.valid.mean(axis=(1, 2)), date)
 
 
 def _measured(made: Layer, test: Tiles, settings: Settings) -> dict[str, Any]:
@@ -141,13 +246,19 @@ def with_filter(
     made: Layer, pixels: Array, decoded: Array, check: NDArray[np.bool_], recipe: Recipe, step: Step
 ) -> Layer:
     """The layer with a filter, where there may be one and it helps on the tiles to check with."""
-    shape = refine.choose_shape(*pixels.shape[1:])
-    if shape is None or check.all() or not check.any():
-        return made
     rest = pixels - decoded if made.basis == "embedding" else pixels
     coded = fidelity.decode(made.code, fidelity.encode(made.code, rest, made.most or None))
     if made.basis == "embedding":
         coded += decoded
+    return _mended(made, coded, pixels, check, recipe, step)
+
+
+def _mended(
+    made: Layer, coded: Array, pixels: Array, check: NDArray[np.bool_], recipe: Recipe, step: Step
+) -> Layer:
+    shape = refine.choose_shape(*pixels.shape[1:])
+    if shape is None or check.all() or not check.any():
+        return made
     # A pass costs less than one of the shared networks, and there are more.
     weights = fit_refine.fit(
         shape, coded[~check], pixels[~check], 2 * recipe.steps, recipe.seed, step

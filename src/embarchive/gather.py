@@ -18,19 +18,22 @@ Names = NDArray[np.str_]
 @dataclass(frozen=True)
 class Sample:
     """Chips of several scenes: geohash (n,), pixels float32 (n, bands, height, width), valid
-    bool (n, height, width); whole: nothing was left out to fit in memory."""
+    bool (n, height, width); whole: nothing was left out to fit in memory; scene (n,): which of
+    the scenes, None where that is not known."""
 
     geohash: Names
     pixels: NDArray[np.float32]
     valid: NDArray[np.bool_]
     whole: bool
+    scene: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.geohash)
 
     def only(self, mask: NDArray[np.bool_]) -> Sample:
         """The chips of a mask (n,)."""
-        return Sample(self.geohash[mask], self.pixels[mask], self.valid[mask], self.whole)
+        scene = None if self.scene is None else self.scene[mask]
+        return Sample(self.geohash[mask], self.pixels[mask], self.valid[mask], self.whole, scene)
 
 
 def chip_grid(settings: Settings) -> grid.ChipGrid:
@@ -69,9 +72,12 @@ def gather(
     if thin > 1:
         cells = [some[regions.assign(some.tolist(), thin) == 0] for some in cells]
     found: list[tiles.Chips] = []
+    owner = [np.zeros(0, np.int64)]
     for index, (scene, some) in enumerate(zip(scenes, cells, strict=True)):
         if len(some):
-            found += cut_scene(scene, some, settings)
+            own = list(cut_scene(scene, some, settings))
+            owner.append(np.full(sum(map(len, own)), index, np.int64))
+            found += own
         step(index + 1, len(scenes))
     shape = (0, len(settings.bands), settings.height, settings.width)
     return Sample(
@@ -79,4 +85,5 @@ def gather(
         np.concatenate([np.zeros(shape, np.float32), *(chips.pixels for chips in found)]),
         np.concatenate([np.zeros((0, *shape[2:]), bool), *(chips.valid for chips in found)]),
         thin == 1,
+        np.concatenate(owner),
     )

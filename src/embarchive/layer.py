@@ -36,12 +36,14 @@ _WHOLE = {
 @dataclass(frozen=True)
 class Layer:
     """basis: "pixels" or "embedding", what the code is of; most: bytes of a stream at most, 0 for
-    no limit; filter: weights of `refine`, None without."""
+    no limit; filter: weights of `refine`, None without; dates: ISO dates whose bands are the
+    channels of the code, one date after another; empty for those of one tile."""
 
     code: Code
     basis: str
     most: int = 0
     filter: Mapping[str, Array] | None = None
+    dates: tuple[str, ...] = ()
 
     def block(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a chip that the code is of."""
@@ -79,7 +81,8 @@ def dump_layer(layer: Layer, numbers: str) -> bytes:
         stored += stored_as(f"filter.{name}", value, numbers)
     about = {
         "format": "embarchive", "version": VERSION, "kind": "code", "basis": layer.basis,
-        "most": str(layer.most), "height": str(code.height), "width": str(code.width),
+        "most": str(layer.most), "dates": " ".join(layer.dates), "height": str(code.height),
+        "width": str(code.width),
     }  # fmt: skip
     return pack(stored, about)
 
@@ -94,20 +97,23 @@ def load_layer(data: bytes, bands: int, height: int, width: int) -> Layer:
         about = json.loads(data[8 : 8 + size])["__metadata__"]
         sizes = {name: int(about[name]) for name in ("height", "width", "most")}
         kind, version, basis = about["kind"], about["version"], about["basis"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        dates = tuple(about["dates"].split())
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"code: expected safetensors of a code, found {str(error)[:80]}") from None
     if (kind, version) != ("code", VERSION) or basis not in BASES:
         raise Damaged(f"code: expected version {VERSION}, found {kind} {version} of {basis}"[:160])
     filtered = part(found, "filter.")
     code = _code({k: v for k, v in found.items() if not k.startswith("filter.")}, sizes)
-    if code.basis.shape[1] != bands or code.height > height or code.width > width:
+    wanted = bands * max(1, len(dates))
+    if code.basis.shape[1] != wanted or code.height > height or code.width > width:
         raise Damaged(
-            f"code: expected {bands} bands in at most {height} x {width} pixels, found "
+            f"code: expected {wanted} bands in at most {height} x {width} pixels, found "
             f"{code.basis.shape[1]} in {code.height} x {code.width}"
         )
     if not 0 <= sizes["most"] <= 1 << 20:
         raise Damaged(f"code: expected a length of 0 or more, found {sizes['most']}")
-    return Layer(code, basis, sizes["most"], _filter(filtered, code) if filtered else None)
+    weights = _filter(filtered, code, bands) if filtered else None
+    return Layer(code, basis, sizes["most"], weights, dates)
 
 
 def _code(found: dict[str, NDArray[Any]], sizes: Mapping[str, int]) -> Code:
@@ -164,10 +170,10 @@ def _check_values(code: Code) -> None:
             raise Damaged(f"code: {name}: expected numbers within the limits, found others")
 
 
-def _filter(found: Mapping[str, NDArray[Any]], code: Code) -> dict[str, Array]:
+def _filter(found: Mapping[str, NDArray[Any]], code: Code, bands: int) -> dict[str, Array]:
     """The tensors of the filter, float32, checked against the one shape that they can have."""
     channels = len(np.atleast_1d(found.get("in_bias", np.zeros(0))))
-    shape = refine.Shape(code.basis.shape[1], code.height, code.width, channels)
+    shape = refine.Shape(bands, code.height, code.width, channels)
     if channels not in refine.WIDTHS or shape.multiply_adds() > MAX_MULTIPLY_ADDS:
         raise Damaged(f"code: filter: expected a width of {refine.WIDTHS}, found {channels}")
     weights = tensors_of(dict(found), shape.tensors(), "code filter")

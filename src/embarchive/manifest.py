@@ -115,7 +115,8 @@ class Space:
     saturation: season (or "training", "undated") -> share of numbers that the last job in it
     clipped; architecture: `Architecture.to_json`; backbone and onnx: hashes, None without
     decoders; peak: the range of the training pixels (99.95th less .05th percentile), recipe
-    units, for PSNR; code: hash of the fidelity layer, None without; quality: what was asked of it.
+    units, for PSNR; code: hash of the fidelity layer, None without; quality: what was
+    asked of it; together: hash of the code of dates together, None without.
     """
 
     space_id: str
@@ -136,6 +137,8 @@ class Space:
     code: str | None = None
     code_length: int = 0
     quality: str = ""
+    together: str | None = None
+    together_length: int = 0
 
     def objects(self) -> list[tuple[str, str, int]]:
         """Kind (see `object_path`), hash and length of each object that the space names."""
@@ -144,6 +147,7 @@ class Space:
             ("model", self.backbone, self.backbone_length),
             ("model-onnx", self.onnx, self.onnx_length),
             ("model", self.code, self.code_length),
+            ("model", self.together, self.together_length),
         ]
         return [(kind, sha256, length) for kind, sha256, length in found if sha256]
 
@@ -255,20 +259,33 @@ def _document(data: bytes, name: str, cap: int) -> dict[str, Any]:
 
 
 # Keys that a space has only with a fidelity layer.
-_LAYER = ("code", "code_length", "quality")
+_LAYER: tuple[dict[str, Any], ...] = (
+    {"code": None, "code_length": 0, "quality": ""},
+    {"together": None, "together_length": 0},
+)
 
 
 def _space_json(space: Space) -> dict[str, Any]:
     values = asdict(space)
-    return values if space.code else {k: v for k, v in values.items() if k not in _LAYER}
+    for some in _LAYER:
+        if values[next(iter(some))] is None:
+            values = {key: value for key, value in values.items() if key not in some}
+    return values
 
 
 def _space(values: Any, name: str) -> Space:
-    if isinstance(values, dict) and not set(_LAYER) & set(values):
-        values = {**values, "code": None, "code_length": 0, "quality": ""}
-    elif isinstance(values, dict) and values.get("code", "") is None:
-        raise Damaged(f"{name}: expected code to be a hash where it is named, found null")
-    return build(Space, values, name, _PATTERNS)
+    if not isinstance(values, dict):
+        return build(Space, values, name, _PATTERNS)
+    for some in _LAYER:
+        first = next(iter(some))
+        if not set(some) & set(values):
+            values = {**some, **values}
+        elif values.get(first, "") is None:
+            raise Damaged(f"{name}: expected {first} to be a hash where it is named, found null")
+    space = build(Space, values, name, _PATTERNS)
+    if space.together and not space.code:
+        raise Damaged(f"{name}: expected a code beside together, found none")
+    return space
 
 
 def _part_json(part: PartRef) -> dict[str, Any]:
@@ -327,6 +344,7 @@ _PATTERNS = {
     "backbone": SHA,
     "onnx": SHA,
     "code": SHA,
+    "together": SHA,
 }
 
 

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embarchive import grid, manifest, model, tiles
-from embarchive.errors import BadInput, MissingExtra
+from embarchive.codes import PLACE
+from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
 from embarchive.manifest import ShardRow
@@ -88,6 +89,39 @@ def again(archive: Archive, rows: pa.Table) -> pa.Table:
             raise BadInput(f"decode: no tile {key[0]} of source {key[2]} on that date")
         chosen.append(where[key])
     return stored.take(pa.array(chosen, pa.int64()))
+
+
+def whole_codes(archive: Archive, rows: pa.Table) -> pa.Table:
+    """The rows, each with the stream that it decodes from: those whose stream stands in the row of
+    another date of their place get that row's. Raises Damaged where there is none."""
+    coded = {s.space_id for s in archive.spaces if s.together}
+    if not coded:
+        return rows
+    codes = rows["code"].to_pylist()
+    empty = [i for i, code in enumerate(codes) if code == b""]
+    if not empty:
+        return rows
+    if "geohash" not in rows.column_names:
+        raise BadInput("decode: expected the column geohash, by which these rows decode")
+    owner = {row["model_id"]: row["space_id"] for row in archive.models().to_pylist()}
+    names, models = rows["geohash"].to_pylist(), rows["model_id"].to_pylist()
+    for space_id in sorted({owner[models[i]] for i in empty} & coded):
+        mine = [i for i in empty if owner[models[i]] == space_id]
+        streams = _streams(archive, space_id, sorted({names[i] for i in mine}))
+        for i in mine:
+            if names[i] not in streams:
+                raise Damaged(f"tile {names[i]}: expected the code of its place, found none")
+            codes[i] = streams[names[i]]
+    place = rows.schema.get_field_index("code")
+    return rows.set_column(place, rows.schema.field(place), pa.array(codes, pa.binary()))
+
+
+def _streams(archive: Archive, space_id: str, names: Sequence[str]) -> dict[str, bytes]:
+    """What the places of a space share, by cell."""
+    wanted = Filter(geohash=tuple(names))
+    found = archive.reader.rows(archive.plan(wanted, space_id), wanted, ["geohash", "code"])
+    pairs = zip(found["geohash"].to_pylist(), found["code"].to_pylist(), strict=True)
+    return {name: code for name, code in pairs if code and code[:1] == PLACE}
 
 
 def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray[np.float32]:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from embarchive import digests, encode, indices, regions, rows, shards, tiles
 from embarchive.archive import open_archive
+from embarchive.codes import Shared, complete, share, slots
 from embarchive.commit import find_head
 from embarchive.dates import season
 from embarchive.errors import BadInput, Conflict
 from embarchive.gather import cut_scene
+from embarchive.layer import Layer
 from embarchive.manifest import ShardRow, object_path
 from embarchive.memory import give_back
 from embarchive.progress import Report
@@ -29,7 +31,7 @@ from embarchive.step_train import (
     base_record,
     held_models,
     load_base,
-    load_code,
+    load_codes,
     load_model,
     new_regions,
 )
@@ -90,7 +92,7 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
         base.simhash,
         found,
         index,
-        load_code(store, base.space, job.settings),
+        load_codes(store, base.space, job.settings),
     )
 
 
@@ -105,9 +107,10 @@ def _encode_shards(
     clipped: dict[str, dict[str, list[int]]] = {name: {} for name in mine}
     prefix = job.settings.shard_prefix
     work = list(zip(job.scenes, plan_cells(job), strict=True))
+    together = _together(encoder, job, mine, stored, progress)
     total = sum(len(cells) for _, cells in work)
     done = 0
-    for values, cells in work:
+    for number, (values, cells) in enumerate(work):
         scene = scene_from_json(values)
         wanted = cells[np.isin(cells.astype(f"U{prefix}"), mine)]
         done += len(cells) - len(wanted)
@@ -119,7 +122,9 @@ def _encode_shards(
                 if fresh.any():
                     some = some.select(fresh)
                     owner = regions.region_of(some.geohash, job.settings)
-                    table, cut = encoder.rows(some, owner, scene.datetime, scene.source)
+                    table, cut = encoder.rows(
+                        some, owner, scene.datetime, scene.source, together.get(number)
+                    )
                     found[name].append(table)
                     seen = clipped[name].setdefault(season(scene.datetime), [0, 0])
                     seen[0], seen[1] = seen[0] + cut, seen[1] + len(table)
@@ -131,6 +136,68 @@ def _encode_shards(
         values = write_shard_record(store, job.settings, space, name, found[name], stored[name])
         values |= {"held": held[name], "clipped": clipped[name], "generation": job.parent}
         staging.write("encode", name, values)
+
+
+def _together(
+    encoder: encode.Encoder,
+    job: JobPlan,
+    mine: Sequence[str],
+    stored: Mapping[str, Stored],
+    progress: Report,
+) -> dict[int, dict[str, Shared]]:
+    """By number of the scene and cell: what a tile shares with the other dates of its place. Only
+    where none of them is stored yet: a stream stands with the first."""
+    place = encoder.codes and encoder.codes.place
+    if not place or job.settings.codec != "adapter":
+        return {}
+    scenes = [scene_from_json(values) for values in job.scenes]
+    slot = slots([one.datetime for one in scenes], place.dates)
+    cells = plan_cells(job)
+    prefix = job.settings.shard_prefix
+    wanted = np.unique(
+        np.concatenate([cells[i] for i, at in slot.items() if at >= 0] or [cells[0][:0]])
+    )
+    wanted = wanted[np.isin(wanted.astype(f"U{prefix}"), mine)]
+    known = {key[0] for one in stored.values() for key in one.keys}
+    wanted = wanted[~np.isin(wanted, list(known))]
+    found: dict[int, dict[str, Shared]] = {i: {} for i in slot}
+    runs = tiles.groups(wanted)
+    for done, run in enumerate(runs):
+        parts = [
+            (i, chips)
+            for i, at in slot.items()
+            if at >= 0 and np.isin(cells[i], run).any()
+            for chips in cut_scene(scenes[i], cells[i][np.isin(cells[i], run)], job.settings)
+        ]
+        if parts:
+            _share(encoder, place, job.settings, parts, slot, found)
+        progress("encode places", done + 1, len(runs))
+    return found
+
+
+def _share(
+    encoder: encode.Encoder,
+    place: Layer,
+    settings: Settings,
+    parts: Sequence[tuple[int, tiles.Chips]],
+    slot: Mapping[int, int],
+    found: dict[int, dict[str, Shared]],
+) -> None:
+    """Code the whole places among chips of scenes, and note it by scene and cell."""
+    names = np.concatenate([chips.geohash for _, chips in parts])
+    scene = np.concatenate([np.full(len(chips), i) for i, chips in parts])
+    clear = np.concatenate([chips.valid_fraction for _, chips in parts])
+    date = [slot[i] for i in scene.tolist()]
+    rows = complete(names.tolist(), date, clear.tolist(), len(place.dates))
+    if not len(rows):
+        return
+    pixels = np.concatenate([chips.pixels for _, chips in parts])[rows]
+    flat = pixels.reshape(-1, *pixels.shape[2:])
+    owner = regions.region_of(names[rows.ravel()], settings)
+    decoded = encoder.decoded(flat, owner).reshape(pixels.shape)
+    for own, stream in zip(rows, share(place, pixels, decoded), strict=True):
+        for at, row in enumerate(own.tolist()):
+            found[int(scene[row])][str(names[row])] = Shared(stream, at)
 
 
 def _fresh(chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]) -> NDArray[np.bool_]:

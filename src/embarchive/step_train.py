@@ -12,6 +12,7 @@ import numpy as np
 from embarchive import fit_layer, fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
+from embarchive.codes import Codes
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fitting import Base, Split
@@ -97,7 +98,9 @@ def _train_base(
     keep, test = split.masks(sample.geohash)
     test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
     samples = sample.only(keep), sample.only(test)
-    space = fit_layer.add_layer(store, base, settings, recipe, samples, partial(progress, "code"))
+    when = [scene_from_json(values).datetime for values in job.scenes]
+    step = partial(progress, "code")
+    space = fit_layer.add_layer(store, base, settings, recipe, samples, when, step)
     record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
     give_back()
@@ -210,13 +213,17 @@ def load_base(store: Store, record: Mapping[str, Any]) -> Base:
     )
 
 
-def load_code(store: Store, space: Space, settings: Settings) -> Layer | None:
-    """The fidelity layer of a space, hash and numbers checked; None without."""
+def load_codes(store: Store, space: Space, settings: Settings) -> Codes | None:
+    """The fidelity codes of a space, hashes and numbers checked; None without."""
     if space.code is None:
         return None
-    path = object_path("model", space.code)
-    data = VerifiedObject(store, path, space.code, space.code_length).whole()
-    return load_layer(data, len(settings.bands), settings.height, settings.width)
+
+    def load(sha256: str, length: int) -> Layer:
+        data = VerifiedObject(store, object_path("model", sha256), sha256, length).whole()
+        return load_layer(data, len(settings.bands), settings.height, settings.width)
+
+    place = load(space.together, space.together_length) if space.together else None
+    return Codes(load(space.code, space.code_length), place)
 
 
 def load_model(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import manifest, model, tensors
+from embarchive.codes import Codes
 from embarchive.decode import Decoder
 from embarchive.errors import BadInput, Damaged
 from embarchive.layer import Layer, load_layer
@@ -23,7 +24,7 @@ class Models:
         self._reader, self._generation = reader, generation
         self._table: pa.Table | None = None
         self._decoders: dict[str, Decoder] = {}
-        self._layers: dict[str, Layer] = {}
+        self._codes: dict[str, Codes] = {}
 
     def table(self) -> pa.Table:
         """One row a model."""
@@ -61,18 +62,23 @@ class Models:
         own = load(model_id, row["length"], row["kind"])
         if row["kind"] != "adapter":
             code_scale = float(own["encoder.step"][0]) if row["kind"] == "full" else None
-            return Decoder(architecture, own, None, space.scale, code_scale, self._layer(space))
+            return Decoder(architecture, own, None, space.scale, code_scale, self._code(space))
         backbone = load(row["backbone"], row["backbone_length"], "backbone")
-        return Decoder(architecture, backbone, own, space.scale, layer=self._layer(space))
+        return Decoder(architecture, backbone, own, space.scale, codes=self._code(space))
 
-    def _layer(self, space: manifest.Space) -> Layer | None:
+    def _code(self, space: manifest.Space) -> Codes | None:
         if space.code is None:
             return None
-        if space.code not in self._layers:
-            data = self._reader.object("model", space.code, space.code_length)
-            s = self._generation.settings
-            self._layers[space.code] = load_layer(data, len(s.bands), s.height, s.width)
-        return self._layers[space.code]
+        if space.code not in self._codes:
+            tile = self._layer(space.code, space.code_length)
+            place = space.together and self._layer(space.together, space.together_length)
+            self._codes[space.code] = Codes(tile, place or None)
+        return self._codes[space.code]
+
+    def _layer(self, sha256: str, length: int) -> Layer:
+        s = self._generation.settings
+        data = self._reader.object("model", sha256, length)
+        return load_layer(data, len(s.bands), s.height, s.width)
 
     def _row(self, model_id: str) -> dict[str, Any]:
         for row in self.table().to_pylist():
