@@ -16,7 +16,7 @@ from embarchive.recipe import Recipe, Settings, read_recipe
         ("index_weight = -1", "index_weight must be between 0 and 1000, found -1"),
         ("index_weight = true", "index_weight must be float, found True"),
         ("steps = 0", "steps must be between 1 and 10.?000.?000|1e.07, found 0"),
-        ('codec = "vae"', "codec must be one of adapter, full, shared, found 'vae'"),
+        ('codec = "vae"', "codec must be one of adapter, full, shared, auto, found 'vae'"),
         ("depth = 3", r"unknown key depth in \[model\], expected dim, bits, .* index_weight, seed"),
     ],
 )

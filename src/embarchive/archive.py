@@ -7,6 +7,7 @@ generation; nothing is ever listed.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,7 @@ class Archive:
             "places": held.places,
             "shards": sum(part.shards for part in self.parts),
             "regions": len(regions),
+            "decoders": self._decoders(),
             "embedding_dim": s.dim,
             "bits": s.bits,
             "bounds": list(self.bounds),
@@ -147,6 +149,13 @@ class Archive:
             "attribution": s.attribution,
             "licence": s.licence,
         }
+
+    def _decoders(self) -> dict[str, int]:
+        """Regions of the newest space by the kind of their newest decoder."""
+        rows = self.models().to_pylist() if self._held.models else []
+        here = self.spaces[-1].space_id if self.spaces else None
+        newest = {row["region"]: row["kind"] for row in rows if row["space_id"] == here}
+        return dict(sorted(Counter(newest.values()).items()))
 
     # ------------------------------------------------------------ rows
 

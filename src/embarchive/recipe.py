@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from embarchive.errors import BadInput
 
-CODECS = ("adapter", "full", "shared")
+CODECS = ("adapter", "full", "shared", "auto")
 WEIGHT_TYPES = ("float16", "int8")
 _QUALITIES = (
     ("bytes", re.compile(r"(\d+(?:\.\d+)?) bytes")),

@@ -6,15 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import drift, fitting, regions, train
+from embarchive import drift, fit_regions, fitting, regions, train
 from embarchive.archive import Archive, open_archive
-from embarchive.fitting import Base, Held
+from embarchive.fit_regions import Area, Held, Work
+from embarchive.fitting import Base
 from embarchive.gather import Names, Sample, gather
 from embarchive.memory import give_back
 from embarchive.progress import Report
@@ -107,11 +107,12 @@ def _watch_region(work: _Job, region: str, row: Mapping[str, Any], cells: Names)
     seen = drift.watch(usable, level or 1.0, job.recipe.drift)
     made: dict[str, Any] | None = None
     before = after = None
-    if seen.alarm is not None and weights is not None:
+    if seen.alarm is not None and (weights is not None or job.settings.codec == "auto"):
         data = _split(_fresh(work, cells, known, REGION_ROOM, work.scenes), job)
         if len(data[0]) >= train.LEAST_TILES and len(data[1]) >= LEAST_TEST:
-            refit = partial(fitting.refit_region, work.store, base, job.settings, job.recipe)
-            made, before = refit(held, data)
+            area = Area(region, *data, sum(map(len, data)))
+            fit = Work(work.store, base, job.settings, job.recipe)
+            made, before = fit_regions.refit_region(fit, held, area)
             after = made["mse"]
             made = made if after < before else None
     left = seen.ratio * (level or 0.0) if before is None else min(before, after or before)
@@ -141,7 +142,7 @@ def _errors(
     for scene in work.scenes:
         sample = _fresh(work, cells, known, WATCH_ROOM // len(work.scenes), (scene,))
         if len(sample):
-            errors = fitting.tile_errors(work.base, held, sample)
+            errors = fit_regions.tile_errors(work.base, held, sample)
             found.append(errors[rng.permutation(len(errors))])
             cut += fitting.clipped_share(work.base, sample.pixels) * len(sample)
             count += len(sample)

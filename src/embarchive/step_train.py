@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import fit_layer, fitting, model, quantize, regions, tensors
+from embarchive import fit_layer, fit_regions, fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
+from embarchive.fit_regions import Area, Work
 from embarchive.fitting import Base, Split
-from embarchive.gather import Names, Sample, gather
+from embarchive.gather import Sample, gather
 from embarchive.layer import Layer, load_layer
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
@@ -30,9 +31,6 @@ from embarchive.store import VerifiedObject, open_store
 # Bytes of chips kept in memory to train the shared networks, a region's decoder, and decoders of
 # regions that train together.
 ROOM, REGION_ROOM, CHUNK_ROOM = 128 << 20, 48 << 20, 96 << 20
-
-# Training and test chips of a region.
-Data = tuple[Sample, Sample]
 
 
 def train(
@@ -126,55 +124,56 @@ def _train_regions(
     if sample is not None:
         pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
     done = 0
-    for chunk in chunks(todo, _loader(job, every, split, sample)):
-        chips = [data[0].pixels for _, data in chunk]
-        fresh = fitting.fit_adapters(base, job.settings, job.recipe, chips)
-        for (region, data), own in zip(chunk, fresh, strict=True):
-            row = fitting.write_region(
-                store, base, job.settings, job.recipe, region, data, own, pca
-            )
-            staging.write("train", region_record(region), row)
+    work = Work(store, base, job.settings, job.recipe)
+    for chunk in chunks(todo, _loader(job, split, sample)):
+        chips = [area.train.pixels for area in chunk]
+        fresh = fit_regions.fit_adapters(base, job.settings, job.recipe, chips)
+        for area, own in zip(chunk, fresh, strict=True):
+            row = fit_regions.write_region(work, area, own, pca)
+            staging.write("train", region_record(area.region), row)
             done += 1
             progress("regions", done, len(todo))
         # The next chunk is read before this name is bound to it.
-        del chips, data
+        del chips, area
         chunk.clear()
         give_back()
 
 
-def chunks(todo: Sequence[str], load: Callable[[str], Data]) -> Iterator[list[tuple[str, Data]]]:
+def chunks(todo: Sequence[str], load: Callable[[str], Area]) -> Iterator[list[Area]]:
     """Regions with their chips, as many at once as fit in CHUNK_ROOM, at least one."""
-    chunk: list[tuple[str, Data]] = []
+    chunk: list[Area] = []
     room = CHUNK_ROOM
     for region in todo:
-        data = load(region)
-        size = sum(some.pixels.nbytes for some in data)
+        area = load(region)
+        size = area.train.pixels.nbytes + area.test.pixels.nbytes
         if chunk and size > room:
             yield chunk
             chunk, room = [], CHUNK_ROOM
-        chunk.append((region, data))
+        chunk.append(area)
         room -= size
     yield chunk
 
 
-def _loader(
-    job: JobPlan, every: Names, split: Split, sample: Sample | None
-) -> Callable[[str], Data]:
+def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str], Area]:
     """Gives the chips of a region: of the sample when it holds all, else of the scenes."""
     scenes = [scene_from_json(values) for values in job.scenes]
+    every = np.concatenate(plan_cells(job))
     owner = regions.region_of(every, job.settings)
     whole = sample if sample is not None and sample.whole else None
     sampled = owner[:0] if whole is None else regions.region_of(whole.geohash, job.settings)
 
-    def load(region: str) -> Data:
+    def load(region: str) -> Area:
+        mine = owner == region
         if whole is not None:
             own = whole.only(sampled == region)
         else:
-            cells = every[owner == region]
+            cells = np.unique(every[mine])
             own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
-        return own.only(keep), own.only(test)
+        # Of a region too large to be read whole: cells that its scenes may touch.
+        tiles = len(own) if own.whole else int(mine.sum())
+        return Area(region, own.only(keep), own.only(test), tiles)
 
     return load
 
