@@ -333,6 +333,7 @@ def test_the_package_names_are_few_and_lazy():
         "__version__",
         "errors",
         "open_archive",
+        "stack_bands",
     }
     with pytest.raises(AttributeError):
         _ = embarchive.nothing

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import adapters, choice, digests, encode, model, tensors, train
+from embarchive import adapters, choice, digests, encode, model, oneband, tensors, train
 from embarchive.baselines import Pca
 from embarchive.choice import Candidate, Choice
 from embarchive.components import Fitted
@@ -64,7 +64,7 @@ def fit_adapters(
     least = train.LEAST_TILES if settings.codec in ("adapter", "auto") else math.inf
     data = [(stored_vectors(base, some), some) for some in chips if len(some) >= least]
     arch, target = base.architecture, index_target(settings, recipe.index_weight)
-    with closing(adapters.fit_adapters(arch, base.backbone, data, recipe, target)) as found:
+    with closing(adapters.fit_adapters(arch, base.own, data, recipe, target)) as found:
         for some in chips:
             yield next(found) if len(some) >= least else model.neutral_adapter(arch)
 
@@ -79,7 +79,9 @@ class Work:
     recipe: Recipe
 
     def pack(self, weights: model.Weights, kind: str, region: str) -> Packed:
-        """Weights of a region, not written yet."""
+        """Weights of a region, not written yet. An adapter is as `fit_adapters` gives it."""
+        if kind == "adapter":
+            weights = oneband.folded(weights, self.base.backbone, self.base.own)
         return pack(self.base.architecture, weights, kind, self.recipe, region, self.base.space)
 
     def measure(self, test: Sample, made: Packed | None, pca: Pca | None) -> Errors:
@@ -176,9 +178,10 @@ def refit_region(work: Work, held: Held, area: Area) -> tuple[dict[str, Any], fl
         made = work.full(region, Fitted(parts, rest), chips)
     else:
         arch, target = base.architecture, index_target(settings, work.recipe.index_weight)
-        start = [held.adapter or model.neutral_adapter(arch)]
+        first = held.adapter or model.neutral_adapter(arch)
+        start = [oneband.folded(first, base.own, base.backbone)]
         data = [(stored_vectors(base, chips), chips)]
-        fitted = adapters.fit_adapters(arch, base.backbone, data, work.recipe, target, start)
+        fitted = adapters.fit_adapters(arch, base.own, data, work.recipe, target, start)
         made = work.pack(next(fitted), "adapter", region)
     before = measure(base, settings, area.test, held.adapter, held.own, None)["mse"]
     found = work.measure(area.test, made, None)
@@ -189,7 +192,8 @@ def refit_region(work: Work, held: Held, area: Area) -> tuple[dict[str, Any], fl
 
 
 def shared_start(base: Base) -> Fitted:
-    return Fitted(dict(base.encoder), dict(base.backbone))
+    """The shared networks, where a region's whole network begins."""
+    return Fitted(dict(base.encoder), dict(base.own))
 
 
 def _whole(fitted: Fitted) -> dict[str, Array]:

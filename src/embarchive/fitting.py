@@ -8,13 +8,14 @@ of at most 4,096 training tiles with as many numbers as the embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, export, model, quantize, regions, tensors, train
+from embarchive import digests, encode, export, model, oneband, quantize, regions, tensors, train
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.gather import Names, Sample
 from embarchive.indices import index_bands, index_target
@@ -113,6 +114,19 @@ class Base:
     backbone: model.Weights
     quantiser: quantize.Int8
     simhash: quantize.SimHash | None
+
+    @property
+    def own(self) -> model.Weights:
+        """The backbone with the mean and std of the encoder, which differ for a single band: what
+        decoders are fitted with."""
+        return {**self.backbone, **{name: self.encoder[name] for name in ("mean", "std")}}
+
+    def for_band(self, band: Mapping[str, Any] | None) -> Base:
+        """The networks for a single band of these numbers; as they are for None."""
+        if band is None:
+            return self
+        space = replace(self.space, peak=self.space.peak * band["std"])
+        return replace(self, space=space, encoder=oneband.encoder_of(self.encoder, band))
 
 
 def measure(

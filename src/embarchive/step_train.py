@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -22,15 +22,22 @@ from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
 from embarchive.progress import Report
 from embarchive.recipe import Settings
-from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
-from embarchive.step_plan import plan_cells
+from embarchive.step_bands import (
+    Numbers,
+    band_areas,
+    band_scenes,
+    read_bands,
+    read_sample,
+    write_bands,
+)
+from embarchive.step_plan import plan_areas, plan_cells
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
-# Bytes of chips kept in memory to train the shared networks, a region's decoder, and decoders of
-# regions that train together.
-ROOM, REGION_ROOM, CHUNK_ROOM = 128 << 20, 48 << 20, 96 << 20
+# Bytes of chips kept in memory to train a region's decoder, and decoders of regions that train
+# together.
+REGION_ROOM, CHUNK_ROOM = 48 << 20, 96 << 20
 
 
 def train(
@@ -47,20 +54,20 @@ def train(
     """
     store = open_store(out)
     staging, job = read_plan(store, plan)
-    scenes = [scene_from_json(values) for values in job.scenes]
     base = base_record(store, staging, job)
     sample: Sample | None = None
     if base is None:
         if part is not None:
             raise BadInput("train: expected the shared networks; run train --backbone first")
-        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
-        base = _train_base(store, staging, job, sample, progress)
+        sample, bands = read_sample(job, partial(progress, "read"))
+        base = _train_base(store, staging, job, (sample, bands), progress)
+    write_bands(staging, job, base)
     if backbone:
         return {"plan": staging.plan_id, "regions": 0}
     wanted = new_regions(out, job, base)
     if sample is None and job.first:
         # PCA, the baseline, sees the same tiles again when a killed run goes on.
-        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
+        sample, _ = read_sample(job, partial(progress, "read"))
     if part is not None:
         owner = regions.assign(wanted, part[1])
         wanted = [name for name, mine in zip(wanted, owner, strict=True) if mine == part[0]]
@@ -83,8 +90,13 @@ def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] 
 
 
 def _train_base(
-    store: Store, staging: Staging, job: JobPlan, sample: Sample, progress: Report
+    store: Store,
+    staging: Staging,
+    job: JobPlan,
+    found: tuple[Sample, dict[str, Numbers]],
+    progress: Report,
 ) -> dict[str, Any]:
+    sample, bands = found
     cells = sample.geohash if sample.whole else np.unique(np.concatenate(plan_cells(job)))
     if not len(sample):
         raise BadInput("build: expected tiles that are data, found none in any scene")
@@ -96,6 +108,8 @@ def _train_base(
     test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
     samples = sample.only(keep), sample.only(test)
     space = fit_layer.add_layer(store, base, settings, recipe, samples, partial(progress, "code"))
+    if bands:
+        space = replace(space, trained={**space.trained, "bands": bands})
     record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
     give_back()
@@ -123,20 +137,31 @@ def _train_regions(
     pca: Pca | None = None
     if sample is not None:
         pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
-    done = 0
-    work = Work(store, base, job.settings, job.recipe)
-    for chunk in chunks(todo, _loader(job, split, sample)):
-        chips = [area.train.pixels for area in chunk]
-        fresh = fit_regions.fit_adapters(base, job.settings, job.recipe, chips)
-        for area, own in zip(chunk, fresh, strict=True):
-            row = fit_regions.write_region(work, area, own, pca)
-            staging.write("train", region_record(area.region), row)
-            done += 1
-            progress("regions", done, len(todo))
-        # The next chunk is read before this name is bound to it.
-        del chips, area
-        chunk.clear()
-        give_back()
+    bands, band_of = read_bands(staging, record), band_areas(job)
+    count = iter(range(1, len(todo) + 1))
+    load = _loader(job, split, sample)
+    # One after the other: what trains together shares an encoder.
+    for band in dict.fromkeys(band_of[name] for name in todo):
+        mine = [name for name in todo if band_of[name] == band]
+        numbers = bands[band] if band else None
+        work = Work(store, base.for_band(numbers), job.settings, job.recipe)
+        baseline = pca.scaled(numbers["mean"], numbers["std"]) if pca and numbers else pca
+        for chunk in chunks(mine, load):
+            for region, row in _fit_chunk(work, chunk, baseline):
+                staging.write("train", region_record(region), row)
+                progress("regions", next(count), len(todo))
+            chunk.clear()
+            give_back()
+
+
+def _fit_chunk(
+    work: Work, chunk: Sequence[Area], pca: Pca | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of the models table, written one after the other, by region."""
+    chips = [area.train.pixels for area in chunk]
+    fresh = fit_regions.fit_adapters(work.base, work.settings, work.recipe, chips)
+    for area, own in zip(chunk, fresh, strict=True):
+        yield area.region, fit_regions.write_region(work, area, own, pca)
 
 
 def chunks(todo: Sequence[str], load: Callable[[str], Area]) -> Iterator[list[Area]]:
@@ -156,9 +181,8 @@ def chunks(todo: Sequence[str], load: Callable[[str], Area]) -> Iterator[list[Ar
 
 def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str], Area]:
     """Gives the chips of a region: of the sample when it holds all, else of the scenes."""
-    scenes = [scene_from_json(values) for values in job.scenes]
-    every = np.concatenate(plan_cells(job))
-    owner = regions.region_of(every, job.settings)
+    scenes, band_of = band_scenes(job), band_areas(job)
+    every, owner = np.concatenate(plan_cells(job)), np.concatenate(plan_areas(job))
     whole = sample if sample is not None and sample.whole else None
     sampled = owner[:0] if whole is None else regions.region_of(whole.geohash, job.settings)
 
@@ -168,7 +192,8 @@ def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str]
             own = whole.only(sampled == region)
         else:
             cells = np.unique(every[mine])
-            own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
+            dated = scenes[band_of[region]]
+            own = gather(dated, job.settings, cells, REGION_ROOM, lambda done, total: None)
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
         # Of a region too large to be read whole: cells that its scenes may touch.
@@ -180,8 +205,7 @@ def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str]
 
 def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
     """Regions of the plan that have no model in its space."""
-    cells = np.unique(np.concatenate(plan_cells(job)))
-    names = {str(name) for name in np.unique(regions.region_of(cells, job.settings))}
+    names = {str(name) for name in np.unique(np.concatenate(plan_areas(job)))}
     return sorted(names - set(held_models(out, job, record["space"]["space_id"])))
 
 
