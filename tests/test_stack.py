@@ -1,5 +1,11 @@
 """Archives of single bands: built, added to, searched within a band, put together again."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +17,7 @@ from test_jobs import quiet
 
 import embarchive
 from embarchive import errors, jobs, verify
+from embarchive.cli import main
 from embarchive.recipe import Recipe
 from embarchive.store import open_store
 
@@ -18,6 +25,7 @@ RECIPE = Recipe(
     precision=5, gsd=240.0, region_prefix=3, dim=16, bits=64, steps=60, adapter_steps=40, batch=8,
     single_band=True,
 )  # fmt: skip
+FINE = {"precision": 6, "gsd": 80.0}
 SIDE = 240
 
 
@@ -148,12 +156,12 @@ def test_the_same_scenes_again_add_nothing(added, folder):
 def test_drift_of_a_band_is_that_bands_alone(folder, tmp_path):
     out = tmp_path / "A"
     some = [write(tmp_path, "B02"), write(tmp_path, "B10", (290, 4))]
-    before = build(out, some, precision=6, gsd=80.0)
+    before = build(out, some, **FINE)
     later = [
         write(tmp_path, "B02", (4000, 1600), day="20230801"),
         write(tmp_path, "B10", (290, 4), day="20230801"),
     ]
-    after = build(out, later, precision=6, gsd=80.0)
+    after = build(out, later, **FINE)
     seen = after.spaces[-1].trained["drift"]
     assert {row["region"].split()[-1] for row in seen["worst"]} == {"B02"}
     assert seen["refitted"] >= 1
@@ -164,9 +172,80 @@ def test_drift_of_a_band_is_that_bands_alone(folder, tmp_path):
 
 def test_whole_networks_of_a_band_decode_in_its_units(tmp_path):
     paths = [write(tmp_path, "B02"), write(tmp_path, "B10", (290, 4))]
-    found = build(tmp_path / "A", paths, codec="full", precision=6, gsd=80.0)
+    found = build(tmp_path / "A", paths, codec="full", **FINE)
     assert "full" in found.info()["decoders"]
     assert abs(float(found.decode(found.select(band="B10")).mean()) - 290) < 2
+
+
+def test_array_jobs_add_a_band_as_one_build_does(folder, tmp_path):
+    paths = [write(tmp_path, "B02"), write(tmp_path, "B10", (290, 4))]
+    found = []
+    for name in "AB":
+        out = str(tmp_path / name)
+        build(out, paths[:1], **FINE)
+        if name == "A":
+            found.append(build(out, paths[1:], **FINE))
+            continue
+        jobs.plan([str(paths[1])], out, replace(RECIPE, **FINE), parts=2)
+        for part in range(2):
+            jobs.train(out, plan=None, part=(part, 2), backbone=False, progress=quiet)
+        for part in range(2):
+            jobs.encode(out, plan=None, part=(part, 2), progress=quiet)
+        jobs.commit(out, plan=None, progress=quiet)
+        found.append(embarchive.open_archive(out))
+    rows = [one.select(columns=["geohash", "source", "model_id", "mse"]) for one in found]
+    assert rows[0].to_pylist() == rows[1].to_pylist()
+    assert found[0].spaces == found[1].spaces
+
+
+def test_an_append_of_a_band_killed_at_random_completes_when_run_again(first, tmp_path):
+    out = Path(shutil.copytree(first.root, tmp_path / "A"))
+    scene = write(tmp_path, "B05", (1000, 100))
+    code = (
+        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
+        f"jobs.build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}, workers=1,"
+        " progress=lambda stage, done, total: None)"
+    )
+    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
+    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
+        child = subprocess.Popen([sys.executable, "-c", code])
+        time.sleep(float(rng.uniform(1.5, 5.0)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert embarchive.open_archive(out).spaces[-1].space_id == first.spaces[-1].space_id
+    after = build(out, [scene])
+    assert "B05" in after.bands and len(after.select(band="B05"))
+    assert verify.verify(open_store(str(out)))["ok"]
+
+
+def test_a_new_space_of_single_bands_learns_them_anew(first, folder, tmp_path):
+    out = Path(shutil.copytree(first.root, tmp_path / "A"))
+    paths = [str(folder / f"T33XYZ_20230601_{band}.tif") for band in ("B02", "B10")]
+    recipe = replace(RECIPE, single_band=False, seed=1)
+    jobs.reencode(paths, str(out), recipe, workers=1, progress=quiet)
+    after = embarchive.open_archive(out)
+    assert len(after.spaces) == 2 and set(after.spaces[1].trained["bands"]) == {"B02", "B10"}
+    kelvin = after.decode(after.select(band="B10"))
+    assert abs(float(kelvin.mean()) - 290) < 2
+
+
+def test_bands_of_two_resolutions_make_one_tile_where_bands_are_together(tmp_path):
+    paths = [write(tmp_path, "B02"), write(tmp_path, "B11", (1000, 100), step=120)]
+    found = build(tmp_path / "A", paths, single_band=False)
+    assert found.settings.bands == ("B02", "B11")
+    images = found.decode(found.select())
+    assert np.allclose(images.mean(axis=(0, 2, 3)), (2000, 1000), atol=200)
+
+
+def test_a_command_needs_the_band(first, tmp_path):
+    out = str(tmp_path / "x.tif")
+    place = first.select(columns=["geohash"])["geohash"][0].as_py()
+    line = ["decode", first.root, "--geohash", place, "--out", out]
+    assert main(line) == 2
+    assert main([*line, "--band", "B10"]) == 0
+    with rasterio.open(out) as image:
+        assert image.count == 1 and abs(float(np.nanmean(image.read())) - 290) < 10
+    assert main(["search", first.root, "--like", place, "--band", "B10"]) == 0
 
 
 @pytest.mark.parametrize(
