@@ -28,6 +28,15 @@ def test_a_model_that_cannot_be_is_refused(tmp_path, line, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_switch_is_true_or_false(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("[archive]\nsingle_band = true\n")
+    assert read_recipe(path).single_band
+    path.write_text("[archive]\nsingle_band = 1\n")
+    with pytest.raises(BadInput, match="single_band must be true or false, found 1"):
+        read_recipe(path)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -99,7 +99,9 @@ def _encode_shards(
     out: str, store: Store, staging: Staging, job: JobPlan, mine: Sequence[str], progress: Report
 ) -> None:
     encoder = _encoder(out, store, staging, job)
-    bands = read_bands(staging, base_record(store, staging, job) or {})
+    record = base_record(store, staging, job)
+    assert record is not None
+    bands = read_bands(staging, record)
     space = encoder_space(store, staging, job)
     stored = {name: stored_rows(out, job, name, space["space_id"]) for name in mine}
     found: dict[str, list[pa.Table]] = {name: [] for name in mine}
