@@ -66,8 +66,43 @@ def storage(rows: list[Row]) -> list[Row]:
     return view
 
 
+def regions(rows: list[Row]) -> list[Row]:
+    """A line a region, errors as shares of that of the shared network."""
+    view: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if row["region"] == "-":
+            continue
+        key = row["dataset"], row["region"]
+        line = view.setdefault(
+            key, {name: row[name] for name in ("dataset", "region", "tiles", "test_tiles")}
+        )
+        if row["kind"] != "shared":
+            line[f"{row['kind']}, error"] = row["mse_to_shared"]
+            line[f"{row['kind']}, bytes a tile"] = row["bytes_a_tile"]
+    for row in rows:
+        if row["chosen"]:
+            view[row["dataset"], row["region"]]["chosen"] = row["kind"]
+    return list(view.values())
+
+
+def single_band(rows: list[Row]) -> list[Row]:
+    """A line an archive, a column a band: errors as shares of those of the tile means."""
+    names = "vector_bytes shard_bytes model_bytes same_networks paper_mb".split()
+    view: dict[str, Row] = {}
+    for row in rows:
+        line = view.setdefault(row["archive"], {"archive": row["archive"]})
+        line[row["band"]] = row["mse_to_tile_mean"]
+    for row in rows:
+        view[row["archive"]] |= {name: row[name] for name in names}
+    return list(view.values())
+
+
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
-VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {"storage": storage}
+VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
+    "storage": storage,
+    "regions": regions,
+    "single_band": single_band,
+}
 
 
 def _cell(value: Any) -> str:

@@ -202,6 +202,7 @@ def test_info_has_the_keys_of_the_contract(archive):
     assert info["tiles"] == 2000 and info["regions"] == 2 and info["generation"] == 1
     assert info["bytes"]["total"] == sum(v for k, v in info["bytes"].items() if k != "total")
     assert info["bounds"] == list(archive.bounds)
+    assert info["decoders"] == {"shared": 2}
 
 
 def test_decode_takes_hits_selections_and_geohashes(archive, monkeypatch):
@@ -332,6 +333,7 @@ def test_the_package_names_are_few_and_lazy():
         "__version__",
         "errors",
         "open_archive",
+        "stack_bands",
     }
     with pytest.raises(AttributeError):
         _ = embarchive.nothing

@@ -34,6 +34,31 @@ def test_rows_with_different_keys_are_refused(tmp_path):
         load("report").save("speed", [{"n": 1}, {"m": 1}], tmp_path)
 
 
+def test_regions_are_told_beside_the_shared_network_and_archives_band_by_band():
+    tables = load("tables")
+    keys = "dataset region tiles test_tiles kind mse_to_shared bytes_a_tile chosen".split()
+    rows = [
+        dict(zip(keys, values, strict=True))
+        for values in (
+            ("S", "u2", 9, 3, "shared", 1.0, 0.0, False),
+            ("S", "u2", 9, 3, "adapter", 0.9, 5.0, True),
+            ("S", "u2", 9, 3, "full", 0.8, 500.0, False),
+            ("S", "-", 9, 3, "PCA", 1.1, 64.0, None),
+        )
+    ]
+    (line,) = tables.regions(rows)
+    assert (line["adapter, error"], line["full, bytes a tile"], line["chosen"]) == (
+        0.9, 500.0, "adapter",
+    )  # fmt: skip
+    sizes = {"vector_bytes": 64, "shard_bytes": 80.0, "model_bytes": 9, "same_networks": True}
+    bands = [
+        {"archive": "A", "band": band, "mse_to_tile_mean": error, "paper_mb": 1.0, **sizes}
+        for band, error in (("B02", 0.5), ("B08", 0.6))
+    ]
+    (line,) = tables.single_band(bands)
+    assert (line["B02"], line["B08"], line["vector_bytes"]) == (0.5, 0.6, 64)
+
+
 def test_only_the_tables_with_a_result_are_written_anew(tmp_path):
     load("report").save("speed", [{"n": 12345, "seconds": 0.12345, "ok": True}], tmp_path)
     text = "a\n<!-- table speed -->\nold\n<!-- end speed -->\n<!-- table x -->\nb\n<!-- end x -->\n"

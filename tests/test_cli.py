@@ -209,7 +209,7 @@ def test_info_prints_the_keys_of_the_design(capsys, root):
     assert status == 0
     assert {
         "generation", "tiles", "shards", "regions", "embedding_dim", "bits", "bounds",
-        "datetime", "bytes", "codec", "saturation", "bands", "spaces",
+        "datetime", "bytes", "codec", "decoders", "saturation", "bands", "spaces",
     } <= set(json.loads(out))  # fmt: skip
     assert "tiles: 400" in run(capsys, "info", root)[1]
 

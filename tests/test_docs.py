@@ -49,7 +49,8 @@ def test_every_recipe_key_is_documented_with_its_default():
             continue
         row = re.search(rf"^\| `{field.name}` \| ([^|]*) \|", text, re.MULTILINE)
         assert row, f"docs/recipe.md does not document {field.name}"
-        default = "" if field.default in (None, (), "") else f"`{field.default}`"
+        told = str(field.default).lower() if field.type == "bool" else field.default
+        default = "" if field.default in (None, (), "") else f"`{told}`"
         assert row[1].strip() == default, field.name
 
 

@@ -16,7 +16,7 @@ from embarchive.recipe import Recipe, Settings, read_recipe
         ("index_weight = -1", "index_weight must be between 0 and 1000, found -1"),
         ("index_weight = true", "index_weight must be float, found True"),
         ("steps = 0", "steps must be between 1 and 10.?000.?000|1e.07, found 0"),
-        ('codec = "vae"', "codec must be one of adapter, full, shared, found 'vae'"),
+        ('codec = "vae"', "codec must be one of adapter, full, shared, auto, found 'vae'"),
         ("depth = 3", r"unknown key depth in \[model\], expected dim, bits, .* index_weight, seed"),
     ],
 )
@@ -26,6 +26,15 @@ def test_a_model_that_cannot_be_is_refused(tmp_path, line, said):
     with pytest.raises(BadInput, match=said) as caught:
         read_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_switch_is_true_or_false(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text("[archive]\nsingle_band = true\n")
+    assert read_recipe(path).single_band
+    path.write_text("[archive]\nsingle_band = 1\n")
+    with pytest.raises(BadInput, match="single_band must be true or false, found 1"):
+        read_recipe(path)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,29 @@ def test_dates_and_sources_of_a_stack_are_distinct(tmp_path):
     assert [band.index for band in scenes[1].bands] == [3, 4]
 
 
+def test_single_bands_are_scenes_that_say_which_and_have_their_own_resolution(tmp_path):
+    path = write(tmp_path / "stack.tif", np.ones((4, 20, 20), np.int16))
+    dates = ("2018-04-29", "2018-05-13")
+    scenes = find(path, bands=("red", "nir"), dates=dates, single_band=True)
+    assert [scene.source for scene in scenes] == [
+        "stack_20180429:nir", "stack_20180429:red", "stack_20180513:nir", "stack_20180513:red",
+    ]  # fmt: skip
+    assert [scene.bands[0].index for scene in scenes] == [2, 1, 4, 3]
+    for folder in "ab":
+        write(tmp_path / folder / "x.tif", np.ones((2, 20, 20), np.int16))
+    found = find(tmp_path / "a", tmp_path / "b", single_band=True)
+    names = {f"{name}:band{at}" for name in ("x", "b_x") for at in (1, 2)}
+    assert {scene.source for scene in found} == names
+
+
+def test_single_bands_may_have_other_units_and_resolutions(tmp_path):
+    write(tmp_path / "a.tif", scales=(0.01,), offsets=(0.0,))
+    coarse = Affine(20, 0, PLACE.c, 0, -20, PLACE.f)
+    write(tmp_path / "b.tif", np.ones((1, 10, 10), np.uint16), transform=coarse)
+    scenes = find(tmp_path, single_band=True)
+    assert [(scene.units, scene.gsd) for scene in scenes] == [("scaled", 10.0), ("stored", 20.0)]
+
+
 def test_a_timeline_beside_files_of_one_band_dates_them(tmp_path):
     for band in ("red", "nir"):
         write(tmp_path / f"{band}.tif", np.ones((2, 20, 20), np.int16))

@@ -5,6 +5,7 @@ import pytest
 from test_jobs import quiet, write_scene
 
 from embarchive import jobs, step_train
+from embarchive.fit_regions import Area
 from embarchive.gather import Sample
 from embarchive.recipe import Recipe
 
@@ -13,12 +14,13 @@ RECIPE = Recipe(
 )
 
 
-def chips(count):
-    """Training and test chips of 1,024 bytes, `count` and 1."""
+def chips(name):
+    """A region with training and test chips of 1,024 bytes, as many as its name says and 1."""
+    count = int(name)
     sample = Sample(np.zeros(count + 1, "U1"), np.zeros((count + 1, 1, 16, 16), np.float32),
                     np.ones((count + 1, 16, 16), bool), True)  # fmt: skip
     mask = np.arange(count + 1) < count
-    return sample.only(mask), sample.only(~mask)
+    return Area(name, sample.only(mask), sample.only(~mask), count + 1)
 
 
 def planned(tmp_path):
@@ -33,7 +35,7 @@ def planned(tmp_path):
 def trained(out, monkeypatch, stop=None):
     """Regions trained and written by a run that dies at the write of number `stop`."""
     fitted, written = [], []
-    fit, write = step_train.fitting.fit_adapters, step_train.fitting.write_region
+    fit, write = step_train.fit_regions.fit_adapters, step_train.fit_regions.write_region
 
     def fit_seen(base, settings, recipe, some):
         fitted.extend(some)
@@ -42,12 +44,12 @@ def trained(out, monkeypatch, stop=None):
     def write_seen(*given):
         if len(written) == stop:
             raise KeyboardInterrupt
-        written.append(given[4])
+        written.append(given[1].region)
         return write(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(step_train.fitting, "fit_adapters", fit_seen)
-        patch.setattr(step_train.fitting, "write_region", write_seen)
+        patch.setattr(step_train.fit_regions, "fit_adapters", fit_seen)
+        patch.setattr(step_train.fit_regions, "write_region", write_seen)
         if stop is None:
             jobs.train(out, plan=None, part=None, backbone=False, progress=quiet)
         else:
@@ -72,9 +74,9 @@ def test_a_run_that_died_leaves_its_records_and_the_next_one_trains_only_the_oth
 def test_regions_are_read_as_many_at_once_as_fit(monkeypatch):
     monkeypatch.setattr(step_train, "CHUNK_ROOM", 10 << 10)
     counts = [3, 3, 1, 1, 50, 2, 9, 0]
-    found = list(step_train.chunks([str(n) for n in counts], lambda name: chips(int(name))))
-    assert [name for chunk in found for name, _ in chunk] == [str(n) for n in counts]
-    assert [[name for name, _ in chunk] for chunk in found] == [
+    found = list(step_train.chunks([str(n) for n in counts], chips))
+    assert [area.region for chunk in found for area in chunk] == [str(n) for n in counts]
+    assert [[area.region for area in chunk] for chunk in found] == [
         ["3", "3", "1"], ["1"], ["50"], ["2"], ["9"], ["0"],
     ]  # fmt: skip
 

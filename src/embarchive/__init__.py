@@ -15,10 +15,16 @@ from embarchive import errors
 if TYPE_CHECKING:
     from embarchive.archive import Archive, open_archive
     from embarchive.feeds import TileDataset
+    from embarchive.stack import stack_bands
 
 __version__ = "0.1.0"
-__all__ = ["Archive", "TileDataset", "__version__", "errors", "open_archive"]
-_HOMES = {"Archive": "archive", "open_archive": "archive", "TileDataset": "feeds"}
+__all__ = ["Archive", "TileDataset", "__version__", "errors", "open_archive", "stack_bands"]
+_HOMES = {
+    "Archive": "archive",
+    "open_archive": "archive",
+    "TileDataset": "feeds",
+    "stack_bands": "stack",
+}
 
 
 def __getattr__(name: str) -> Any:

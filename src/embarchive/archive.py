@@ -7,7 +7,9 @@ generation; nothing is ever listed.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import decode as decoding
-from embarchive import grid, manifest, resolve
+from embarchive import grid, manifest, oneband, resolve
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
@@ -91,6 +93,13 @@ class Archive:
         return str(self.store.root)
 
     @property
+    def bands(self) -> list[str]:
+        """Names of bands in the order of an image; of single bands those that there are."""
+        if not oneband.single(self.settings):
+            return list(self.settings.bands)
+        return sorted({name for space in self.spaces for name in space.trained.get("bands", {})})
+
+    @property
     def chips(self) -> grid.ChipGrid:
         """The pixels of a tile on the ground."""
         s = self.settings
@@ -131,6 +140,7 @@ class Archive:
             "places": held.places,
             "shards": sum(part.shards for part in self.parts),
             "regions": len(regions),
+            "decoders": self._decoders(),
             "embedding_dim": s.dim,
             "bits": s.bits,
             "bounds": list(self.bounds),
@@ -138,7 +148,7 @@ class Archive:
             "bytes": {**sizes, "total": sum(sizes.values())},
             "codec": s.codec,
             "saturation": {space.space_id: space.saturation for space in self.spaces},
-            "bands": list(s.bands),
+            "bands": self.bands,
             "spaces": [_describe(space) for space in self.spaces],
             "gsd": s.gsd,
             "chip": [s.height, s.width],
@@ -147,6 +157,13 @@ class Archive:
             "attribution": s.attribution,
             "licence": s.licence,
         }
+
+    def _decoders(self) -> dict[str, int]:
+        """Regions of the newest space by the kind of their newest decoder."""
+        rows = self.models().to_pylist() if self._held.models else []
+        here = self.spaces[-1].space_id if self.spaces else None
+        newest = {row["region"]: row["kind"] for row in rows if row["space_id"] == here}
+        return dict(sorted(Counter(newest.values()).items()))
 
     # ------------------------------------------------------------ rows
 
@@ -169,15 +186,17 @@ class Archive:
         datetime: Dates | None = None,
         columns: Sequence[str] | None = None,
         space: str | None = None,
+        band: str | None = None,
     ) -> pa.Table:
         """Rows that match, sorted by geohash, datetime, source.
 
         bbox: west south east north (west > east crosses the antimeridian), tested against
         each cell's float64 bounds; polygon: GeoJSON, WKT or shapely; geohash: names or
         prefixes; datetime: "A/B", "A/..", a day, or a tuple; columns: default all but
-        embedding, bits and code; space: default the newest. Raises BadInput.
+        embedding, bits and code; space: default the newest; band: of single bands only this one.
+        Raises BadInput.
         """
-        wanted = make_filter(bbox, polygon, geohash, datetime)
+        wanted = self._in_band(make_filter(bbox, polygon, geohash, datetime), band)
         known = self.reader.schema.names
         names = [name for name in known if name not in HEAVY] if columns is None else columns
         self.reader.check_columns(names)
@@ -200,18 +219,20 @@ class Archive:
         per_place: int = 1,
         columns: Sequence[str] = (),
         space: str | None = None,
+        band: str | None = None,
     ) -> pa.Table:
         """The k tiles most like the exemplars, best first; see `embarchive.search` for the
         definition.
 
         like, unlike: one or several of GEOHASH, GEOHASH@DATE, "LON,LAT", (lon, lat), an
         image file, a vector; op: "mean" or "min"; per_place: 1 for the best date of a
-        place, 0 for all; columns: further columns of the hits; space: default the newest.
+        place, 0 for all; columns: further columns of the hits; space: default the newest; band: of
+        single bands only this one, for places among the exemplars too.
         The table's metadata say space_id, requests, bytes_read, seconds. Raises BadInput.
         """
         began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
         options = {"k": k, "op": op, "invert": invert, "exact": exact, "per_place": per_place}
-        wanted = make_filter(bbox, polygon, None, datetime)
+        wanted = self._in_band(make_filter(bbox, polygon, None, datetime), band)
         here = self.space(space)
         query, plan = self.query(like, unlike, wanted, here, columns, **options)
         rows = self.reader.rows(plan, wanted, self._search_columns(columns))
@@ -240,7 +261,8 @@ class Archive:
         if not near:
             raise BadInput("search: expected at least one exemplar in like, found none")
         plan = self.plan(wanted, here.space_id)
-        found = resolve.vectors(self, [*near, *far], here, plan, self._search_columns(columns))
+        names = self._search_columns(columns)
+        found = resolve.vectors(self, [*near, *far], here, plan, names, wanted.band)
         query = Query(
             positives=found.vectors[: len(near)],
             negatives=found.vectors[len(near) :],
@@ -248,6 +270,14 @@ class Archive:
             **options,
         )
         return query, plan
+
+    def _in_band(self, wanted: Filter, band: str | None) -> Filter:
+        if band is None:
+            return wanted
+        if not oneband.single(self.settings) or band not in self.bands:
+            known = ", ".join(self.bands) if oneband.single(self.settings) else "none"
+            raise BadInput(f"band: expected a single band that the archive has ({known}): {band!r}")
+        return replace(wanted, band=band)
 
     def space(self, space_id: str | None = None) -> manifest.Space:
         """A space by its id or the start of it; the newest when None. Raises BadInput."""

@@ -25,6 +25,10 @@ class Pca:
     mean: Array
     axes: Array
 
+    def scaled(self, mean: float, std: float) -> Pca:
+        """The components of chips times std plus mean."""
+        return Pca((self.mean * std + mean).astype(np.float32), self.axes)
+
     def error(self, chips: Array) -> float:
         """Mean squared error of chips through the components."""
         centred = chips.reshape(len(chips), -1) - self.mean

@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from embarchive import making  # noqa: F401  # its commands
 from embarchive.errors import BadInput, EmbarchiveError
-from embarchive.options import ARCHIVE, EXEMPLARS, POLYGON, WHERE
+from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE
 from embarchive.terminal import Shell, cli, columns, command, hit_lines
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def verify(shell: Shell, archive: str) -> None:
     ARCHIVE,
     *EXEMPLARS,
     *WHERE,
+    BAND,
     POLYGON,
     click.option("--out", metavar="FILE", help="Write hits: .parquet .geojson .csv .json."),
 )
@@ -92,17 +93,21 @@ def search(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     ARCHIVE,
     click.option("--geohash", multiple=True, metavar="G", help="A cell or a prefix; repeatable."),
     *WHERE,
+    BAND,
     POLYGON,
     click.option("--out", required=True, metavar="FILE", help="OUT.tif or OUT.png."),
 )
 def decode(shell: Shell, archive: str, geohash: Sequence[str], out: str, **options: Any) -> None:
     """Decode tiles to one image, of each cell its latest good date."""
+    from embarchive import oneband
     from embarchive.archive import open_archive
     from embarchive.rows import ORDER
     from embarchive.save import image_kind, write_images
 
     image_kind(out)
     opened = open_archive(archive)
+    if oneband.single(opened.settings) and options["band"] is None:
+        raise BadInput(f"decode: expected --band, one of {', '.join(opened.bands)}")
     wanted = [*ORDER, "model_id", "valid_fraction"]
     rows = opened.select(geohash=list(geohash) or None, columns=wanted, **options)
     write_images(opened, rows, out)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from embarchive import model, tensors, train
+from embarchive import model, oneband, tensors, train
 from embarchive.codes import Codes, Shared, stored
 from embarchive.model import Architecture, Array, Weights
 from embarchive.quantize import Int8, SimHash
@@ -46,6 +47,10 @@ class Encoder:
     models: Mapping[str, RegionModel]
     index: tuple[int, int] | None
     codes: Codes | None = None
+
+    def for_band(self, band: Mapping[str, Any]) -> Encoder:
+        """The encoder of a single band of these numbers, see `oneband`."""
+        return replace(self, encoder=oneband.encoder_of(self.encoder, band))
 
     def rows(
         self,

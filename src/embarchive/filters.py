@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embarchive import grid
 from embarchive.errors import BadInput
+from embarchive.oneband import band_of
 from embarchive.recipe import parse_date
 from embarchive.rows import date_keys
 
@@ -34,13 +35,15 @@ _FIRST, _LAST = -(2**62), 2**62
 class Filter:
     """bbox: west south east north, degrees, west > east across the antimeridian; polygon: a
     shapely geometry; geohash: full names or prefixes; start, end: microseconds since 1970,
-    both included. Every field may be None (or empty): no condition."""
+    both included; band: of an archive of single bands. Every field may be None (or empty): no
+    condition."""
 
     bbox: Box | None = None
     polygon: Any = None
     geohash: tuple[str, ...] = ()
     start: int | None = None
     end: int | None = None
+    band: str | None = None
 
     @property
     def dated(self) -> bool:
@@ -50,7 +53,8 @@ class Filter:
     @property
     def everything(self) -> bool:
         """Whether there is no condition at all."""
-        return self.bbox is None and self.polygon is None and not self.geohash and not self.dated
+        place = self.bbox is None and self.polygon is None and not self.geohash
+        return place and not self.dated and self.band is None
 
     def span(self) -> tuple[int, int]:
         """Start and end with open sides filled in."""
@@ -97,7 +101,8 @@ def check_bbox(bbox: Sequence[float]) -> Box:
 
 
 def row_mask(table: pa.Table, wanted: Filter) -> NDArray[np.bool_]:
-    """Which rows match, bool (n,), from the columns geohash and (when dated) datetime."""
+    """Which rows match, bool (n,), from the columns geohash, (when dated) datetime and (of a
+    band) source."""
     keep = np.ones(len(table), dtype=bool)
     if wanted.geohash:
         keep &= _names_match(table["geohash"], wanted.geohash)
@@ -110,6 +115,10 @@ def row_mask(table: pa.Table, wanted: Filter) -> NDArray[np.bool_]:
         low, high = wanted.span()
         when = date_keys(table["datetime"])
         keep &= (when >= low) & (when <= high)
+    if wanted.band is not None:
+        sources = table["source"].combine_chunks().dictionary_encode()
+        names = np.array([band_of(name) == wanted.band for name in sources.dictionary.to_pylist()])
+        keep &= names[sources.indices.to_numpy(zero_copy_only=False)]
     return keep
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import engine, fitting, model, regions, tiles
+from embarchive import engine, fitting, model, tiles
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
@@ -25,7 +25,7 @@ from embarchive.staging import Staging, write_plan
 from embarchive.step_commit import commit
 from embarchive.step_drift import watch
 from embarchive.step_encode import encode_step as encode
-from embarchive.step_plan import decide, plan_cells
+from embarchive.step_plan import decide, plan_areas, plan_cells
 from embarchive.step_train import train as train_new
 from embarchive.store import open_store
 
@@ -106,7 +106,7 @@ def dry_run(scenes: Sequence[str], out: str, recipe: Recipe) -> dict[str, Any]:
     touched = sum(len(some) for some in cells)
     total = round(touched * kept)
     places = np.unique(np.concatenate(cells))
-    areas = len(np.unique(regions.region_of(places, s)))
+    areas = len(np.unique(np.concatenate(plan_areas(job))))
     arch = model.choose_architecture(len(s.bands), s.height, s.width, s.dim)
     size = {kind: _numbers(arch, kind) for kind in ("encoder", "backbone", "adapter")}
     weights = 2 * (size["encoder"] + size["backbone"] + areas * size["adapter"])
@@ -164,7 +164,7 @@ def plan(
         "parts": parts,
         "scenes": len(job.scenes),
         "tiles": sum(len(some) for some in cells),
-        "regions": len(np.unique(regions.region_of(np.concatenate(cells), job.settings))),
+        "regions": len(np.unique(np.concatenate(plan_areas(job)))),
         "next": [
             f"embarchive train {out}",
             *(f"embarchive encode {out} --part {i}/{parts}" for i in range(parts)),

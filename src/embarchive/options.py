@@ -49,6 +49,7 @@ WHERE: tuple[Option, ...] = (
     click.option("--bbox", metavar="W,S,E,N", callback=_numbers, help="Box, degrees."),
     click.option("--datetime", metavar="A/B", help="A day, or a range; .. leaves a side open."),
 )
+BAND = click.option("--band", metavar="B", help="Of an archive of single bands, only this one.")
 POLYGON = click.option("--polygon", metavar="FILE", help="GeoJSON or WKT file.")
 EXEMPLARS: tuple[Option, ...] = (
     click.option(
@@ -80,6 +81,7 @@ SCENE_WISHES: tuple[Option, ...] = (
 )
 RECIPE: tuple[Option, ...] = (
     *SCENE_WISHES,
+    click.option("--single-band", is_flag=True, default=None, help="Every band a tile of its own."),
     click.option("--codec", type=click.Choice(CODECS), help="What a region's decoder is."),
 )
 OUT = click.option("--out", required=True, metavar="ARCHIVE", help="Folder or s3:// URL.")

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from embarchive.errors import BadInput
 
-CODECS = ("adapter", "full", "shared")
+CODECS = ("adapter", "full", "shared", "auto")
 WEIGHT_TYPES = ("float16", "int8")
 _QUALITIES = (
     ("bytes", re.compile(r"(\d+(?:\.\d+)?) bytes")),
@@ -48,6 +48,7 @@ class Recipe:
     min_valid:      ... and this share of it is data and not cloud
     indices:        name -> (band, band): normalised difference (a - b) / (a + b)
     quality:        of the fidelity code, see `parse_quality`; "" for no code
+    single_band:    every band of a scene becomes tiles of its own, see `oneband`
     drift:          bound of `drift.watch` above which a held decoder is fitted anew; 0: never
     """
 
@@ -58,6 +59,7 @@ class Recipe:
     gsd: float | None = None
     region_prefix: int | None = None
     region_file: str | None = None
+    single_band: bool = False
     shard_prefix: int | None = None
     bands: tuple[str, ...] = ()
     dates: tuple[str, ...] = ()
@@ -99,6 +101,8 @@ class Recipe:
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
         parse_quality(self.quality)
+        if self.single_band:
+            _check_single(self)
         if self.bits % 8:
             raise BadInput(f"recipe: bits must be a multiple of 8, found {self.bits}")
         if len(set(self.bands)) != len(self.bands):
@@ -185,7 +189,8 @@ def read_recipe(path: str | Path) -> Recipe:
 
 RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     "archive": tuple(
-        "title attribution licence precision gsd region_prefix region_file shard_prefix".split()
+        "title attribution licence precision gsd region_prefix region_file shard_prefix "
+        "single_band".split()
     ),
     "scenes": tuple("bands dates scale offset nodata".split()),
     "tiles": tuple("min_cover min_valid".split()),
@@ -262,6 +267,10 @@ def _coerce(where: str, key: str, value: Any, annotation: str) -> Any:
         if key == "dates" and isinstance(value, list):
             value = [str(item) for item in value]
         return _names(where, key, value)
+    if annotation == "bool":
+        if not isinstance(value, bool):
+            raise BadInput(f"{where}: {key} must be true or false, found {value!r}")
+        return value
     wanted: tuple[type, ...] = (str,)
     if annotation.startswith("int"):
         wanted = (int,)
@@ -277,6 +286,20 @@ def _coerce(where: str, key: str, value: Any, annotation: str) -> Any:
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise BadInput(f"recipe: {name} must be between {low:g} and {high:g}, found {value:g}")
+
+
+def _check_single(recipe: Recipe) -> None:
+    """Single bands cannot have what needs bands side by side, or one scale for all."""
+    odd = {
+        "codec": recipe.codec not in ("adapter", "full"),
+        "quality": bool(recipe.quality),
+        "indices": bool(recipe.indices),
+    }
+    for name, found in odd.items():
+        if found:
+            said = "adapter or full" if name == "codec" else "none"
+            value = getattr(recipe, name)
+            raise BadInput(f"recipe: {name} of single bands must be {said}, found {value!r}")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

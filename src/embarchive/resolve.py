@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embarchive import grid, manifest, model, tiles
+from embarchive import grid, manifest, model, oneband, tiles
 from embarchive.codes import PLACE
 from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
@@ -43,11 +43,13 @@ def vectors(
     space: manifest.Space,
     also: ReadPlan,
     columns: Sequence[str],
+    band: str | None = None,
 ) -> Resolved:
-    """Vectors of exemplars in a space. `also`: the reads of the search that follows, so
-    that shards which both need are fetched the same way. Raises BadInput."""
+    """Vectors of exemplars in a space, of a place those of the band. `also`: the reads of the
+    search that follows, so that shards which both need are fetched the same way.
+    Raises BadInput."""
     found = [item for item in exemplars if isinstance(item, Place)]
-    rows = iter(_rows_of_places(archive, found, space.space_id, columns, also))
+    rows = iter(_rows_of_places(archive, found, space.space_id, columns, (also, band)))
     out = []
     for item in exemplars:
         if isinstance(item, Place):
@@ -69,7 +71,7 @@ def places(archive: Archive, texts: Sequence[str]) -> pa.Table:
     if not found:
         return archive.reader.rows(ReadPlan(()), Filter(), DECODES)
     here = archive.space().space_id
-    rows = _rows_of_places(archive, found, here, DECODES, None)
+    rows = _rows_of_places(archive, found, here, DECODES, (None, None))
     return pa.concat_tables(rows).unify_dictionaries().combine_chunks()
 
 
@@ -128,6 +130,8 @@ def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray
     """The embedding float32 (D,) of an image file: of the tile around its middle where it has
     a place on the ground, else of the whole picture averaged to a tile. Raises BadInput."""
     s = archive.settings
+    if oneband.single(s):
+        raise BadInput(f"like: expected a place in an archive of single bands, found image {path}")
     try:
         from embarchive import scenes
     except ImportError:
@@ -171,12 +175,17 @@ def _rows_of_places(
     wanted: Sequence[Place],
     space_id: str,
     columns: Sequence[str],
-    also: ReadPlan | None,
+    limits: tuple[ReadPlan | None, str | None],
 ) -> list[pa.Table]:
-    """One row a place, in order."""
+    """One row a place, in order. limits: reads to share, and the band that rows are of."""
     if not wanted:
         return []
-    cells = Filter(geohash=tuple(sorted({place.geohash for place in wanted})))
+    also, band = limits
+    if oneband.single(archive.settings) and band is None:
+        raise BadInput(
+            f"{wanted[0].said} has a tile a band: expected band, one of {', '.join(archive.bands)}"
+        )
+    cells = Filter(geohash=tuple(sorted({place.geohash for place in wanted})), band=band)
     plan = archive.plan(cells, space_id)
     shared = {read.shard.sha256: read for read in also.reads} if also else {}
     plan = ReadPlan(tuple(shared.get(read.shard.sha256, read) for read in plan.reads))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import folders, offers, rasters
+from embarchive import folders, offers, oneband, rasters
 from embarchive.bandnames import same_key
 from embarchive.dates import date_of_path, date_of_tags, date_of_writing
 from embarchive.errors import BadInput
@@ -68,7 +68,7 @@ def find_scenes(
 
     `on_skip(path, reason)` hears of files in folders that belong to no scene. Raises BadInput
     for what cannot be read or placed, a band that is not there, scenes whose bands or units
-    differ, and when there is no scene at all.
+    differ, and when there is no scene at all. Of single bands each is a scene.
     """
     skip = on_skip or (lambda path, why: _log.info("%s: left out: %s", path, why))
     given = {str(path) for path in paths if Path(path).is_file()}
@@ -78,9 +78,13 @@ def find_scenes(
     if not found:
         named = ", ".join(str(path) for path in paths)
         raise BadInput(f"{named}: expected rasters, found none that can be read")
-    _check_alike(found)
+    if not recipe.single_band:
+        _check_alike(found)
     late = datetime.max.replace(tzinfo=UTC)
-    return sorted(_distinct(found), key=lambda scene: (scene.datetime or late, scene.source))
+    return sorted(
+        _distinct(found, recipe.single_band),
+        key=lambda scene: (scene.datetime or late, scene.source),
+    )
 
 
 @contextmanager
@@ -146,6 +150,8 @@ def _scenes_of(
             headers[layer.path] = header
         for one in offers.offered(layer, headers[layer.path], recipe):
             offered.setdefault(one.day, []).append(one)
+    if recipe.single_band:
+        return _single_bands(product, offered, recipe)
     scenes = [_scene(product, day, some, recipe) for day, some in offered.items()]
     if len(scenes) > 1:
         scenes = [
@@ -154,8 +160,24 @@ def _scenes_of(
     return scenes
 
 
+def _single_bands(
+    product: Product, offered: dict[datetime | None, list[Offer]], recipe: Recipe
+) -> list[Scene]:
+    """A scene a band and date; each has its own resolution, bounds and units."""
+    found = []
+    for day, some in offered.items():
+        dated = f"{product.source}_{day:%Y%m%d}" if day and len(offered) > 1 else product.source
+        named = replace(product, source=dated)
+        for one in offers.choose(product, some, recipe):
+            found.append(_scene_of(named, day, [one], recipe))
+    return found
+
+
 def _scene(product: Product, day: datetime | None, offered: list[Offer], recipe: Recipe) -> Scene:
-    chosen = offers.choose(product, offered, recipe)
+    return _scene_of(product, day, offers.choose(product, offered, recipe), recipe)
+
+
+def _scene_of(product: Product, day: datetime | None, chosen: list[Offer], recipe: Recipe) -> Scene:
     finest = min(chosen, key=lambda one: one.header.gsd)
     when = day or _date(product, chosen[0], recipe)
     found = [offers.band_of(product, one, recipe, when) for one in chosen]
@@ -205,18 +227,25 @@ def _listed(scene: Scene) -> str:
     return f"{shown}, ... ({len(names)})" if len(names) > 16 else f"{shown} ({len(names)})"
 
 
-def _distinct(scenes: list[Scene]) -> list[Scene]:
-    """Sources made unique: by the folder's name, then by a number."""
+def _distinct(scenes: list[Scene], single: bool) -> list[Scene]:
+    """Sources made unique: by the folder's name, then by a number. Those of single bands say which,
+    so that the bands of a scene are told apart and nothing else is."""
+
+    def full(name: str, scene: Scene) -> str:
+        return oneband.source_of(name, scene.bands[0].name) if single else name
+
     seen: set[str] = set()
     out = []
     for scene in scenes:
-        name = scene.source
+        name = full(scene.source, scene)
+        base = scene.source
         if name in seen:
-            name = f"{Path(scene.bands[0].path).parent.name}_{name}"
-        number, base = 1, name
+            base = f"{Path(scene.bands[0].path).parent.name}_{scene.source}"
+            name = full(base, scene)
+        number = 1
         while name in seen:
             number += 1
-            name = f"{base}_{number}"
+            name = full(f"{base}_{number}", scene)
         seen.add(name)
         out.append(replace(scene, source=name))
     return out

@@ -82,7 +82,9 @@ def _addition(
         settings=job.settings,
         shards=tuple(new),
         models=tuple(row for row in models if row is not None and row["model_id"] in used),
-        spaces=(_space(job, _known(parent, base), records, drift.summary(found)),),
+        spaces=(
+            _space(job, _banded(_known(parent, base), staging), records, drift.summary(found)),
+        ),
         scenes=len(sources),
         places=sum(record["places"] for record in records.values()),
         attribution=job.settings.attribution,
@@ -134,6 +136,15 @@ def _known(parent: Generation | None, base: Mapping[str, Any]) -> Space:
     """The plan's space, as the archive has it where it does."""
     held = {space.space_id: space for space in parent.spaces} if parent else {}
     return held.get(base["space"]["space_id"], Space(**base["space"]))
+
+
+def _banded(space: Space, staging: Staging) -> Space:
+    """The space with the numbers of bands that are new to it."""
+    fresh = staging.read("train", "bands")
+    if not fresh:
+        return space
+    bands = {**fresh, **space.trained.get("bands", {})}
+    return replace(space, trained={**space.trained, "bands": bands})
 
 
 def _space(

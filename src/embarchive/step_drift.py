@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import drift, fitting, regions, train
+from embarchive import drift, fit_regions, fitting, regions, train
 from embarchive.archive import Archive, open_archive
-from embarchive.fitting import Base, Held
+from embarchive.fit_regions import Area, Held, Work
+from embarchive.fitting import Base
 from embarchive.gather import Names, Sample, gather
 from embarchive.memory import give_back
 from embarchive.progress import Report
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
-from embarchive.step_plan import plan_cells
+from embarchive.step_bands import Numbers, band_areas, read_bands
+from embarchive.step_plan import plan_areas, plan_cells
 from embarchive.step_train import REGION_ROOM, base_record, held_models, load_base, load_model
 from embarchive.storage import Store
 from embarchive.store import open_store
@@ -41,6 +42,13 @@ class _Job:
     base: Base
     job: JobPlan
     scenes: tuple[Scene, ...]
+
+    def for_band(self, band: str | None, bands: Mapping[str, Numbers]) -> _Job:
+        """The work of a single band; all of it for None."""
+        if band is None:
+            return self
+        scenes = tuple(scene for scene in self.scenes if scene.bands[0].name == band)
+        return replace(self, base=self.base.for_band(bands[band]), scenes=scenes)
 
 
 def watch(
@@ -68,12 +76,13 @@ def watch(
     base = load_base(store, record)
     found = sorted(map(scene_from_json, job.scenes), key=_moment)
     work = _Job(store, open_archive(out), base, job, tuple(found))
-    cells = np.unique(np.concatenate(plan_cells(job)))
-    owner_of = regions.region_of(cells, job.settings)
+    cells, owner = np.concatenate(plan_cells(job)), np.concatenate(plan_areas(job))
     held = held_models(out, job, base.space.space_id)
+    band_of, bands = band_areas(job), read_bands(staging, record)
     done = []
     for name in wanted:
-        done.append(_watch_region(work, name, held[name], cells[owner_of == name]))
+        mine = np.unique(cells[owner == name])
+        done.append(_watch_region(work.for_band(band_of[name], bands), name, held[name], mine))
         staging.write("drift", region_record(name), done[-1])
         progress("watch", len(done), len(wanted))
         give_back()
@@ -87,8 +96,7 @@ def watched_regions(out: str, store: Store, staging: Staging, job: JobPlan) -> l
     if record is None or job.recipe.drift == 0:
         return []
     held = held_models(out, job, record["space"]["space_id"])
-    cells = np.unique(np.concatenate(plan_cells(job)))
-    names = {str(name) for name in np.unique(regions.region_of(cells, job.settings))}
+    names = {str(name) for name in np.unique(np.concatenate(plan_areas(job)))}
     # What another committer has added in the meantime has a model of this plan's own already.
     own = {name for name in names & set(held) if staging.read("train", region_record(name))}
     return sorted((names & set(held)) - own)
@@ -107,11 +115,12 @@ def _watch_region(work: _Job, region: str, row: Mapping[str, Any], cells: Names)
     seen = drift.watch(usable, level or 1.0, job.recipe.drift)
     made: dict[str, Any] | None = None
     before = after = None
-    if seen.alarm is not None and weights is not None:
+    if seen.alarm is not None and (weights is not None or job.settings.codec == "auto"):
         data = _split(_fresh(work, cells, known, REGION_ROOM, work.scenes), job)
         if len(data[0]) >= train.LEAST_TILES and len(data[1]) >= LEAST_TEST:
-            refit = partial(fitting.refit_region, work.store, base, job.settings, job.recipe)
-            made, before = refit(held, data)
+            area = Area(region, *data, sum(map(len, data)))
+            fit = Work(work.store, base, job.settings, job.recipe)
+            made, before = fit_regions.refit_region(fit, held, area)
             after = made["mse"]
             made = made if after < before else None
     left = seen.ratio * (level or 0.0) if before is None else min(before, after or before)
@@ -141,7 +150,7 @@ def _errors(
     for scene in work.scenes:
         sample = _fresh(work, cells, known, WATCH_ROOM // len(work.scenes), (scene,))
         if len(sample):
-            errors = fitting.tile_errors(work.base, held, sample)
+            errors = fit_regions.tile_errors(work.base, held, sample)
             found.append(errors[rng.permutation(len(errors))])
             cut += fitting.clipped_share(work.base, sample.pixels) * len(sample)
             count += len(sample)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, indices, regions, rows, shards, tiles
+from embarchive import digests, encode, indices, oneband, regions, rows, shards, tiles
 from embarchive.archive import open_archive
 from embarchive.codes import Shared, complete, share, slots
 from embarchive.commit import find_head
@@ -25,8 +25,9 @@ from embarchive.progress import Report
 from embarchive.recipe import Settings
 from embarchive.scenes import Scene, scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
+from embarchive.step_bands import read_bands
 from embarchive.step_drift import watched_regions
-from embarchive.step_plan import plan_cells, shard_names
+from embarchive.step_plan import areas, plan_cells, shard_names
 from embarchive.step_train import (
     base_record,
     held_models,
@@ -100,6 +101,9 @@ def _encode_shards(
     out: str, store: Store, staging: Staging, job: JobPlan, mine: Sequence[str], progress: Report
 ) -> None:
     encoder = _encoder(out, store, staging, job)
+    record = base_record(store, staging, job)
+    assert record is not None
+    bands = read_bands(staging, record)
     space = encoder_space(store, staging, job)
     stored = {name: stored_rows(out, job, name, space["space_id"]) for name in mine}
     found: dict[str, list[pa.Table]] = {name: [] for name in mine}
@@ -112,6 +116,8 @@ def _encode_shards(
     done = 0
     for number, (values, cells) in enumerate(work):
         scene = scene_from_json(values)
+        single = oneband.single(job.settings)
+        here = encoder.for_band(bands[scene.bands[0].name]) if single else encoder
         wanted = cells[np.isin(cells.astype(f"U{prefix}"), mine)]
         done += len(cells) - len(wanted)
         for chips in cut_scene(scene, wanted, job.settings) if len(wanted) else ():
@@ -121,8 +127,8 @@ def _encode_shards(
                 held[name] += len(some) - int(fresh.sum())
                 if fresh.any():
                     some = some.select(fresh)
-                    owner = regions.region_of(some.geohash, job.settings)
-                    table, cut = encoder.rows(
+                    owner = areas(some.geohash, scene, job.settings)
+                    table, cut = here.rows(
                         some, owner, scene.datetime, scene.source, together.get(number)
                     )
                     found[name].append(table)

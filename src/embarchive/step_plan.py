@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from embarchive import grid, indices, model, regions, tiles
+from embarchive import grid, indices, model, oneband, regions, tiles
 from embarchive.bandnames import same_key
 from embarchive.commit import find_head, read_head
 from embarchive.errors import BadInput
@@ -42,8 +42,13 @@ def decide(
     if head is not None:
         _check_append(store.root, head.generation.settings, recipe)
         _check_quality(store.root, head.generation.spaces, recipe)
-        recipe = replace(recipe, bands=head.generation.settings.bands)
+        if oneband.single(head.generation.settings):
+            recipe = replace(recipe, single_band=True)
+        else:
+            recipe = replace(recipe, bands=head.generation.settings.bands)
     scenes, settings = look(paths, recipe, head.generation.settings if head else None)
+    if head is not None and recipe.single_band:
+        scenes = _spelt(scenes, head.generation.spaces)
     values = {key: getattr(recipe, key) for key in MODEL_KEYS}
     return JobPlan(
         tuple(scene_to_json(scene) for scene in scenes),
@@ -65,6 +70,9 @@ def look(
     if not scenes:
         raise BadInput(f"scenes: expected rasters in {', '.join(paths)}, found none")
     settings = held or _settings(scenes, recipe)
+    if oneband.single(settings):
+        _check_units(scenes)
+        return scenes, settings
     for scene in scenes:
         names = tuple(band.name for band in scene.bands)
         if names != settings.bands:
@@ -80,10 +88,46 @@ def look(
     return scenes, settings
 
 
+def _check_units(scenes: Sequence[Scene]) -> None:
+    """A band has the same units in all scenes."""
+    seen: dict[str, Scene] = {}
+    for scene in scenes:
+        first = seen.setdefault(scene.bands[0].name, scene)
+        if first.units != scene.units:
+            raise BadInput(
+                f"scene {scene.source}: expected, as in {first.source}, {first.units} values, "
+                f"found {scene.units} ones; give scale and offset in the recipe"
+            )
+
+
+def _spelt(scenes: Sequence[Scene], spaces: Sequence[Space]) -> list[Scene]:
+    """Scenes of single bands with bands named as the archive does. Raises BadInput for other units
+    than a band has there."""
+    held = spaces[-1].trained.get("bands", {}) if spaces else {}
+    found = []
+    for scene in scenes:
+        band = scene.bands[0]
+        name = oneband.known_name(band.name, list(held))
+        units = held.get(name, {}).get("units", scene.units)
+        if units != scene.units:
+            raise BadInput(
+                f"scene {scene.source}: expected the archive's {units} values of band {name}, "
+                f"found {scene.units} ones; give scale and offset in the recipe as it was built"
+            )
+        source = oneband.source_of(scene.source.rpartition(":")[0], name)
+        found.append(replace(scene, source=source, bands=(replace(band, name=name),)))
+    return found
+
+
 def _check_append(root: str, held: Settings, recipe: Recipe) -> None:
     """Refuse a recipe that sets what the archive has otherwise. A value that is the default
     may not have been set at all, and passes."""
+    single = oneband.single(held)
+    if recipe.single_band and not single:
+        raise BadInput(f"{root}: expected the archive's bands together, found single_band")
     for key in FIXED:
+        if single and key == "bands":
+            continue
         asked, have = getattr(recipe, key), getattr(held, key)
         if asked in (getattr(Recipe(), key), have):
             continue
@@ -162,11 +206,13 @@ def _check_prefixes(recipe: Recipe, precision: int) -> None:
 def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
     chips = _chips(scenes, recipe)
     _check_prefixes(recipe, chips.precision)
-    dates = len({scene.datetime for scene in scenes})
+    single = recipe.single_band
+    bands = (oneband.ANY,) if single else tuple(band.name for band in scenes[0].bands)
+    kinds = {scene.bands[0].name if single else "" for scene in scenes}
+    dates = len({scene.datetime for scene in scenes}) * len(kinds)
     cells = np.unique(
         np.concatenate([tiles.cells_of(scene.bounds, chips.precision) for scene in scenes])
     )
-    bands = tuple(band.name for band in scenes[0].bands)
     if len(bands) > model.MAX_BANDS:
         raise BadInput(
             f"scene {scenes[0].source}: expected at most {model.MAX_BANDS} bands, found "
@@ -182,7 +228,7 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
         height=chips.height,
         width=chips.width,
         bands=bands,
-        units=scenes[0].units,
+        units=oneband.UNITS if single else scenes[0].units,
         region_prefix=prefix,
         shard_prefix=recipe.shard_prefix or regions.choose_shard_prefix(cells, dates),
         indices=recipe.indices or indices.default_indices(bands),
@@ -203,6 +249,20 @@ def _settings(scenes: Sequence[Scene], recipe: Recipe) -> Settings:
 def plan_cells(job: JobPlan) -> list[Names]:
     """The cells that each scene may touch."""
     return [scene_cells(scene_from_json(values), job.settings) for values in job.scenes]
+
+
+def plan_areas(job: JobPlan) -> list[Names]:
+    """What decodes each of `plan_cells`: its region, of single bands the region's band."""
+    return [
+        areas(cells, scene_from_json(values), job.settings)
+        for values, cells in zip(job.scenes, plan_cells(job), strict=True)
+    ]
+
+
+def areas(cells: Names, scene: Scene, settings: Settings) -> Names:
+    """The regions (n,) of a scene's cells, of single bands those of its band."""
+    found = regions.region_of(cells, settings)
+    return oneband.area_of(found, scene.bands[0].name) if oneband.single(settings) else found
 
 
 def shard_names(job: JobPlan) -> list[str]:

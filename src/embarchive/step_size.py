@@ -49,6 +49,8 @@ def size(
     """
     if error is not None and not 0 < error < math.inf:
         raise BadInput(f"error: expected a number above 0, found {error:g}")
+    if recipe.single_band:
+        raise BadInput("size: expected a recipe of bands together, found single_band")
     began = time.monotonic()
     found, steps = measure(scenes, recipe, sizes, progress)
     rows = [

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from embarchive import fit_layer, fitting, model, quantize, regions, tensors
+from embarchive import fit_layer, fit_regions, fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
 from embarchive.codes import Codes
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
+from embarchive.fit_regions import Area, Work
 from embarchive.fitting import Base, Split
-from embarchive.gather import Names, Sample, gather
+from embarchive.gather import Sample, gather
 from embarchive.layer import Layer, load_layer
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
@@ -24,16 +25,21 @@ from embarchive.progress import Report
 from embarchive.recipe import Settings
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
-from embarchive.step_plan import plan_cells
+from embarchive.step_bands import (
+    Numbers,
+    band_areas,
+    band_scenes,
+    read_bands,
+    read_sample,
+    write_bands,
+)
+from embarchive.step_plan import plan_areas, plan_cells
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
-# Bytes of chips kept in memory to train the shared networks, a region's decoder, and decoders of
-# regions that train together.
-ROOM, REGION_ROOM, CHUNK_ROOM = 128 << 20, 48 << 20, 96 << 20
-
-# Training and test chips of a region.
-Data = tuple[Sample, Sample]
+# Bytes of chips kept in memory to train a region's decoder, and decoders of regions that train
+# together.
+REGION_ROOM, CHUNK_ROOM = 48 << 20, 96 << 20
 
 
 def train(
@@ -50,20 +56,20 @@ def train(
     """
     store = open_store(out)
     staging, job = read_plan(store, plan)
-    scenes = [scene_from_json(values) for values in job.scenes]
     base = base_record(store, staging, job)
     sample: Sample | None = None
     if base is None:
         if part is not None:
             raise BadInput("train: expected the shared networks; run train --backbone first")
-        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
-        base = _train_base(store, staging, job, sample, progress)
+        sample, bands = read_sample(job, partial(progress, "read"))
+        base = _train_base(store, staging, job, (sample, bands), progress)
+    write_bands(staging, job, base)
     if backbone:
         return {"plan": staging.plan_id, "regions": 0}
     wanted = new_regions(out, job, base)
     if sample is None and job.first:
         # PCA, the baseline, sees the same tiles again when a killed run goes on.
-        sample = gather(scenes, job.settings, None, ROOM, partial(progress, "read"))
+        sample, _ = read_sample(job, partial(progress, "read"))
     if part is not None:
         owner = regions.assign(wanted, part[1])
         wanted = [name for name, mine in zip(wanted, owner, strict=True) if mine == part[0]]
@@ -86,8 +92,13 @@ def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] 
 
 
 def _train_base(
-    store: Store, staging: Staging, job: JobPlan, sample: Sample, progress: Report
+    store: Store,
+    staging: Staging,
+    job: JobPlan,
+    found: tuple[Sample, dict[str, Numbers]],
+    progress: Report,
 ) -> dict[str, Any]:
+    sample, bands = found
     cells = sample.geohash if sample.whole else np.unique(np.concatenate(plan_cells(job)))
     if not len(sample):
         raise BadInput("build: expected tiles that are data, found none in any scene")
@@ -98,9 +109,12 @@ def _train_base(
     keep, test = split.masks(sample.geohash)
     test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
     samples = sample.only(keep), sample.only(test)
-    when = [scene_from_json(values).datetime for values in job.scenes]
+    # A date of single bands is not one image of a place.
+    when = [] if bands else [scene_from_json(values).datetime for values in job.scenes]
     step = partial(progress, "code")
     space = fit_layer.add_layer(store, base, settings, recipe, samples, when, step)
+    if bands:
+        space = replace(space, trained={**space.trained, "bands": bands})
     record = {"space": asdict(space), "test": sorted(split.test), "train": sorted(split.train)}
     staging.write("train", "base", record)
     give_back()
@@ -128,64 +142,75 @@ def _train_regions(
     pca: Pca | None = None
     if sample is not None:
         pca = fit_pca(sample.pixels[split.masks(sample.geohash)[0]], job.settings.dim)
-    done = 0
-    for chunk in chunks(todo, _loader(job, every, split, sample)):
-        chips = [data[0].pixels for _, data in chunk]
-        fresh = fitting.fit_adapters(base, job.settings, job.recipe, chips)
-        for (region, data), own in zip(chunk, fresh, strict=True):
-            row = fitting.write_region(
-                store, base, job.settings, job.recipe, region, data, own, pca
-            )
-            staging.write("train", region_record(region), row)
-            done += 1
-            progress("regions", done, len(todo))
-        # The next chunk is read before this name is bound to it.
-        del chips, data
-        chunk.clear()
-        give_back()
+    bands, band_of = read_bands(staging, record), band_areas(job)
+    count = iter(range(1, len(todo) + 1))
+    load = _loader(job, split, sample)
+    # One after the other: what trains together shares an encoder.
+    for band in dict.fromkeys(band_of[name] for name in todo):
+        mine = [name for name in todo if band_of[name] == band]
+        numbers = bands[band] if band else None
+        work = Work(store, base.for_band(numbers), job.settings, job.recipe)
+        baseline = pca.scaled(numbers["mean"], numbers["std"]) if pca and numbers else pca
+        for chunk in chunks(mine, load):
+            for region, row in _fit_chunk(work, chunk, baseline):
+                staging.write("train", region_record(region), row)
+                progress("regions", next(count), len(todo))
+            chunk.clear()
+            give_back()
 
 
-def chunks(todo: Sequence[str], load: Callable[[str], Data]) -> Iterator[list[tuple[str, Data]]]:
+def _fit_chunk(
+    work: Work, chunk: Sequence[Area], pca: Pca | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of the models table, written one after the other, by region."""
+    chips = [area.train.pixels for area in chunk]
+    fresh = fit_regions.fit_adapters(work.base, work.settings, work.recipe, chips)
+    for area, own in zip(chunk, fresh, strict=True):
+        yield area.region, fit_regions.write_region(work, area, own, pca)
+
+
+def chunks(todo: Sequence[str], load: Callable[[str], Area]) -> Iterator[list[Area]]:
     """Regions with their chips, as many at once as fit in CHUNK_ROOM, at least one."""
-    chunk: list[tuple[str, Data]] = []
+    chunk: list[Area] = []
     room = CHUNK_ROOM
     for region in todo:
-        data = load(region)
-        size = sum(some.pixels.nbytes for some in data)
+        area = load(region)
+        size = area.train.pixels.nbytes + area.test.pixels.nbytes
         if chunk and size > room:
             yield chunk
             chunk, room = [], CHUNK_ROOM
-        chunk.append((region, data))
+        chunk.append(area)
         room -= size
     yield chunk
 
 
-def _loader(
-    job: JobPlan, every: Names, split: Split, sample: Sample | None
-) -> Callable[[str], Data]:
+def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str], Area]:
     """Gives the chips of a region: of the sample when it holds all, else of the scenes."""
-    scenes = [scene_from_json(values) for values in job.scenes]
-    owner = regions.region_of(every, job.settings)
+    scenes, band_of = band_scenes(job), band_areas(job)
+    every, owner = np.concatenate(plan_cells(job)), np.concatenate(plan_areas(job))
     whole = sample if sample is not None and sample.whole else None
     sampled = owner[:0] if whole is None else regions.region_of(whole.geohash, job.settings)
 
-    def load(region: str) -> Data:
+    def load(region: str) -> Area:
+        mine = owner == region
         if whole is not None:
             own = whole.only(sampled == region)
         else:
-            cells = every[owner == region]
-            own = gather(scenes, job.settings, cells, REGION_ROOM, lambda done, total: None)
+            cells = np.unique(every[mine])
+            dated = scenes[band_of[region]]
+            own = gather(dated, job.settings, cells, REGION_ROOM, lambda done, total: None)
         keep, test = split.masks(own.geohash)
         test[np.flatnonzero(test)[fitting.MOST_TEST :]] = False
-        return own.only(keep), own.only(test)
+        # Of a region too large to be read whole: cells that its scenes may touch.
+        tiles = len(own) if own.whole else int(mine.sum())
+        return Area(region, own.only(keep), own.only(test), tiles)
 
     return load
 
 
 def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
     """Regions of the plan that have no model in its space."""
-    cells = np.unique(np.concatenate(plan_cells(job)))
-    names = {str(name) for name in np.unique(regions.region_of(cells, job.settings))}
+    names = {str(name) for name in np.unique(np.concatenate(plan_areas(job)))}
     return sorted(names - set(held_models(out, job, record["space"]["space_id"])))
 
 
