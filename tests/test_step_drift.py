@@ -18,7 +18,7 @@ from rasterio import Affine
 from test_jobs import quiet
 
 import embarchive
-from embarchive import errors, fitting, jobs, step_drift, verify
+from embarchive import errors, fit_regions, jobs, step_drift, verify
 from embarchive.recipe import Recipe
 from embarchive.store import open_store
 
@@ -129,13 +129,13 @@ def test_the_same_append_again_adds_nothing(archive, tmp_path):
 
 
 def test_a_version_that_is_not_better_is_not_kept(archive, tmp_path, monkeypatch):
-    real = fitting.refit_region
+    real = fit_regions.refit_region
 
     def worse(*given):
         row, _ = real(*given)
         return row, row["mse"] / 2
 
-    monkeypatch.setattr(step_drift.fitting, "refit_region", worse)
+    monkeypatch.setattr(step_drift.fit_regions, "refit_region", worse)
     append(archive, write(tmp_path / "field_20231001.tif", 2, change=True))
     found = models_by_date(archive)
     assert found[6] == found[10]
