@@ -105,7 +105,7 @@ def _rates(work: Work, both: tuple[Sample, Sample], sizes: tuple[int, ...]) -> I
     some = replace(work.recipe, quality="")
     for size in sizes:
         asked = replace(some, quality=f"{size} bytes")
-        layer = fit_layer.add_layer(work.store, base, work.settings, asked, both, quiet)
+        layer = fit_layer.add_layer(work.store, base, work.settings, asked, both, [], quiet)
         code = layer.trained["code"]
         found.append((f"fidelity code, {size} bytes", code["mse"], dim + code["bytes"]))
     for kind, mse, size_ in found:

@@ -18,7 +18,7 @@ from rasterio import Affine
 from test_jobs import quiet
 
 import embarchive
-from embarchive import errors, jobs, step_drift, verify
+from embarchive import errors, fit_regions, jobs, step_drift, verify
 from embarchive.recipe import Recipe
 from embarchive.store import open_store
 

@@ -135,6 +135,11 @@ def test_bad_input_is_one_line_and_status_2(scene, capsys, line, said):
     assert len(err) == 1 and said in err[0]
 
 
+def test_single_bands_are_refused(scene):
+    with pytest.raises(BadInput, match="expected a recipe of bands together"):
+        step_size.size([scene], Recipe(single_band=True), error=None, relative=False, progress=None)
+
+
 def test_a_folder_without_scenes_is_refused(tmp_path):
     with pytest.raises(BadInput, match="found none"):
         size(str(tmp_path))
