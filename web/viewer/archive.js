@@ -255,16 +255,22 @@ export class Archive {
   }
 
   /**
-   * Images of rows in recipe units, in the rows' order.
+   * Images of rows in recipe units, in the rows' order. extra: bytes that each was decoded from
+   * beside its vector.
    *
    * @param {Table} rows
-   * @returns {Promise<{images: Float32Array, shape: [number, number, number, number]}>}
+   * @returns {Promise<{images: Float32Array, shape: [number, number, number, number],
+   *   extra: number[]}>}
    */
   async decode(rows) {
     const { bands, height, width, dim } = this.settings;
     const full = await this.withVectors(rows);
     const images = await decodeRows((id) => this.models.decoder(id), full, dim);
-    return { images, shape: [rows.n, bands.length, height, width] };
+    const decoders = await Promise.all(full.model_id.map((id) => this.models.decoder(id)));
+    const extra = decoders.map(({ layer, codeScale }, row) =>
+      layer ? (full.code?.[row]?.length ?? 0) - (codeScale === null ? 0 : dim) : 0,
+    );
+    return { images, shape: [rows.n, bands.length, height, width], extra };
   }
 
   /**
@@ -275,8 +281,10 @@ export class Archive {
    */
   async withVectors(rows) {
     const columns = ["embedding", "model_id"];
-    // Only a region's own network decodes from the code.
-    if (this.settings.codec === "full") columns.push("code");
+    // Only a region's own network and a fidelity layer decode from the code.
+    const layered = this.generation.spaces.filter(({ code }) => code).map((one) => one.space_id);
+    const coded = rows.shard.some(({ space_id: id }) => layered.includes(id));
+    if (coded || this.settings.codec === "full") columns.push("code");
     const missing = columns.filter((name) => !(name in rows));
     return missing.length ? this.reader.more(rows, missing) : rows;
   }

@@ -37,13 +37,15 @@ export function makeCard(tile, rank, asked) {
   const canvas = document.createElement("canvas");
   canvas.className = "waiting";
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded from its embedding`);
+  canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded`);
   const show = button("picture", `Show ${tile.geohash} on the map`, () => asked.go(tile));
   show.replaceChildren(canvas);
   const note = text("p", "note", "Not decoded.");
   note.hidden = true;
   const place = text("span", "rank", tile.score === null ? "" : String(rank + 1));
-  element.append(place, show, facts(tile), note, choices(tile, asked));
+  const known = facts(tile);
+  const [from, source] = [text("dt", "", "From"), text("dd", "bytes", "")];
+  element.append(place, show, known, note, choices(tile, asked));
   for (const event of ["pointerenter", "focusin"]) {
     element.addEventListener(event, () => asked.point(rank));
   }
@@ -62,6 +64,9 @@ export function makeCard(tile, rank, asked) {
       waiting = false;
       drawPicture(canvas, picture);
       canvas.className = "decoded";
+      source.textContent = decodedFrom(picture);
+      source.title = `decoded from ${source.textContent}`;
+      known.append(from, source);
       note.hidden = true;
     },
     fail() {
@@ -80,6 +85,11 @@ export function drawPicture(canvas, { pixels, width, height }) {
   canvas.width = width;
   canvas.height = height;
   canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+}
+
+/** "64 bytes", with a code of its pixels "64 + 37 bytes". @param {import("./client.js").Picture} picture */
+function decodedFrom({ bytes: [vector, code] }) {
+  return code ? `${vector} + ${code} bytes` : `${vector} bytes`;
 }
 
 /** @param {Tile} tile */

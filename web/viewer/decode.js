@@ -6,6 +6,7 @@
  */
 
 import { BadInput, Damaged } from "./errors.js";
+import { apply } from "./layer.js";
 
 // Names under which the three visible bands go, in Sentinel-2, Landsat 8/9, Landsat 4-7 and
 // plainly; the first set that the archive holds whole is used.
@@ -51,10 +52,11 @@ const BLACK = [0, 0, 0, 255];
 /** @typedef {readonly [number, number]} Limits least and greatest of a band */
 /**
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
- * network, one step of a row's code; layered: codes go on with what a fidelity layer says.
+ * network, one step of the vector with which a row's code begins; layer: the space's fidelity layer,
+ * whose streams are the rest of it.
  *
  * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null,
- *   layered?: boolean}>} Decoder
+ *   layer?: import("./layer.js").Layer | null}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
@@ -75,7 +77,7 @@ export async function decodeRows(load, rows, dim) {
   const decoders = await Promise.all([...owners.keys()].map(load));
   let images = new Float32Array(0);
   for (const [i, chosen] of [...owners.values()].entries()) {
-    const found = decoders[i].network.decode(vectors(rows, chosen, dim, decoders[i]));
+    const found = imagesOf(decoders[i], rows, chosen, dim);
     const pixels = found.length / chosen.length;
     if (!images.length) images = new Float32Array(rows.model_id.length * pixels);
     if (images.length !== rows.model_id.length * pixels) {
@@ -100,41 +102,57 @@ function byModel(names) {
 }
 
 /**
- * What a model decodes: the embedding, or for a region's own network its code.
+ * Images of the rows of one model, one after another.
  *
+ * @param {Decoder} decoder
  * @param {Coded} rows
  * @param {readonly number[]} chosen
  * @param {number} dim
- * @param {Decoder} decoder
  */
-function vectors(rows, chosen, dim, { scale, codeScale, layered }) {
+function imagesOf({ network, scale, codeScale, layer }, rows, chosen, dim) {
+  const codes = codeScale !== null || layer ? chosen.map((row) => codeOf(rows, row)) : [];
   const step = Math.fround(codeScale ?? scale);
   const z = new Float32Array(chosen.length * dim);
-  chosen.forEach((row, at) => {
+  chosen.forEach((row, i) => {
     const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
-    const q = codeScale === null ? own : codeOf(rows, row, dim, layered);
+    const q = codeScale === null ? own : vectorOf(codes[i], dim, !layer);
     z.set(
       Float32Array.from(q, (number) => number * step),
-      at * dim,
+      i * dim,
     );
   });
-  return z;
+  const images = network.decode(z);
+  if (layer) {
+    const skip = codeScale === null ? 0 : dim;
+    const streams = codes.map((code) => code.subarray(skip));
+    apply(layer, images, network.arch, streams);
+  }
+  return images;
+}
+
+/** @param {Coded} rows @param {number} row */
+function codeOf({ code }, row) {
+  if (!code) {
+    throw new BadInput(
+      "decode: expected the column code, which these rows decode from, found none",
+    );
+  }
+  const bytes = code[row];
+  if (bytes) return bytes;
+  throw new Damaged("code column: expected a code in every row, found null");
 }
 
 /**
- * @param {Coded} rows
- * @param {number} row
+ * The int8 vector with which a code begins, or that it is.
+ *
+ * @param {Uint8Array} code
  * @param {number} dim
- * @param {boolean} [layered]
+ * @param {boolean} alone
  */
-function codeOf({ code }, row, dim, layered) {
-  if (!code) {
-    throw new BadInput("decode: expected the column code for a region's own network, found none");
+function vectorOf(code, dim, alone) {
+  if (code.length >= dim && !(alone && code.length > dim)) {
+    return Int8Array.from(code.subarray(0, dim));
   }
-  const bytes = code[row];
-  // After it comes the stream of a fidelity layer, which the page does not read.
-  if (bytes && (bytes.length === dim || (layered && bytes.length > dim)))
-    return Int8Array.from(bytes.subarray(0, dim));
   throw new Damaged(`code column: expected ${dim} bytes a row of a region's own network`);
 }
 

@@ -42,7 +42,7 @@ import {
 /**
  * An embedding space. scale: one int8 step in embedding units; simhash: empty without bits;
  * backbone, onnx: hashes, null without decoders; peak: range of the training pixels; code: hash of
- * the fidelity layer, which the page does not read; quality: what was asked of it.
+ * the fidelity layer; quality: what was asked of it.
  *
  * @typedef {Readonly<{space_id: string, encoder: string, encoder_length: number, dim: number,
  *   metric: string, scale: number, simhash: Readonly<Record<string, any>>,
