@@ -44,7 +44,7 @@ export function makeCard(tile, rank, asked) {
   note.hidden = true;
   const place = text("span", "rank", tile.score === null ? "" : String(rank + 1));
   const known = facts(tile);
-  const [from, source] = [text("dt", "", "From"), text("dd", "bytes", "")];
+  const from = [text("dt", "", "Bytes"), text("dd", "bytes", "")];
   element.append(place, show, known, note, choices(tile, asked));
   for (const event of ["pointerenter", "focusin"]) {
     element.addEventListener(event, () => asked.point(rank));
@@ -64,9 +64,10 @@ export function makeCard(tile, rank, asked) {
       waiting = false;
       drawPicture(canvas, picture);
       canvas.className = "decoded";
-      source.textContent = decodedFrom(picture);
-      source.title = `decoded from ${source.textContent}`;
-      known.append(from, source);
+      const [vector, code] = picture.bytes;
+      from[1].textContent = code ? `${vector} + ${code}` : `${vector}`;
+      from[1].title = `decoded from ${vector} bytes${code ? ` and a code of its pixels of ${code}` : ""}`;
+      known.append(...from);
       note.hidden = true;
     },
     fail() {
@@ -85,11 +86,6 @@ export function drawPicture(canvas, { pixels, width, height }) {
   canvas.width = width;
   canvas.height = height;
   canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
-}
-
-/** "64 bytes", with a code of its pixels "64 + 37 bytes". @param {import("./client.js").Picture} picture */
-function decodedFrom({ bytes: [vector, code] }) {
-  return code ? `${vector} + ${code} bytes` : `${vector} bytes`;
 }
 
 /** @param {Tile} tile */
