@@ -66,20 +66,20 @@ const TYPES = Object.freeze({
 export function apply({ code, basis, filter }, chips, { bands, height, width }, streams) {
   const coded = decode(code, streams);
   const [top, left] = [height - code.height, width - code.width].map((gap) => Math.floor(gap / 2));
-  /** @type {(act: (chip: Float32Array, block: Float32Array) => void) => void} */
-  const rows = (act) => {
-    for (let row = 0; row * code.width < coded.length; row++) {
-      const [plane, down] = [Math.floor(row / code.height), row % code.height];
-      const start = (plane * height + top + down) * width + left;
-      const at = row * code.width;
-      act(chips.subarray(start, start + code.width), coded.subarray(at, at + code.width));
-    }
+  /** Where a row of all blocks lies in the chips. @param {number} row */
+  const placeOf = (row) => {
+    const [plane, down] = [Math.floor(row / code.height), row % code.height];
+    return (plane * height + top + down) * width + left;
   };
   if (basis === "embedding") {
-    rows((chip, block) => block.forEach((value, i) => (block[i] = value + chip[i])));
+    for (let row = 0, at = 0; at < coded.length; row++) {
+      for (let from = placeOf(row), i = 0; i < code.width; i++) coded[at++] += chips[from++];
+    }
   }
   if (filter) refine(filter, filterShape(code, bands, filter.in_bias.length), coded);
-  rows((chip, block) => chip.set(block));
+  for (let row = 0, at = 0; at < coded.length; row++) {
+    for (let to = placeOf(row), i = 0; i < code.width; i++) chips[to++] = coded[at++];
+  }
 }
 
 /**

@@ -44,15 +44,22 @@ export function multiplyAdds({ bands, height, width, channels: k }) {
  * @param {Float32Array} images
  */
 export function refine(weights, shape, images) {
-  if (resident?.weights !== weights) resident = { weights, at: placed(weights, shape) };
-  const { at } = resident;
+  if (resident?.weights !== weights) {
+    resident = { weights, shape, at: placed(weights, shape), places: placesOf(shape) };
+  }
   const size = shape.bands * shape.height * shape.width;
   for (let start = 0; start < images.length; start += size) {
-    mend(weights, shape, at, images.subarray(start, start + size));
+    mend(resident, images.subarray(start, start + size));
   }
 }
 
-/** The network in the kernel's memory. @type {{weights: Weights, at: Record<string, number>} | null} */
+/**
+ * at: where everything lies in the kernel's memory; places: of pixels in maps.
+ *
+ * @typedef {{weights: Weights, shape: Shape, at: Record<string, number>, places: Int32Array}} Resident
+ */
+
+/** The network in the kernel's memory. @type {Resident | null} */
 let resident = null;
 
 /**
@@ -99,13 +106,8 @@ function lengths(shape) {
   return { ...Object.fromEntries(weights), ...maps, scratch };
 }
 
-/**
- * @param {Weights} weights
- * @param {Shape} shape
- * @param {Record<string, number>} at
- * @param {Float32Array} image
- */
-function mend(weights, shape, at, image) {
+/** @param {Resident} resident @param {Float32Array} image */
+function mend({ weights, shape, at, places }, image) {
   const { rows, columns, down, across, outer, k } = padded(shape);
   const memory = kernel("refine");
   const { conv, bend } = memory.steps;
@@ -119,9 +121,10 @@ function mend(weights, shape, at, image) {
   const map = (name, channels) => memory.floats(at[name], mapLength(down, across, channels));
   const x = map("x", outer);
   const y = map("y", outer);
-  const line = 2 * across + 2;
-  eachPixel(shape, line, outer, (from, to, band) => {
-    x[to] = (image[from] - weights.mean[band]) / weights.std[band];
+  const size = shape.height * shape.width;
+  weights.mean.forEach((mean, band) => {
+    const std = weights.std[band];
+    for (let i = band * size; i < (band + 1) * size; i++) x[places[i]] = (image[i] - mean) / std;
   });
   map("g", k).fill(0);
   add("x", "in", "g");
@@ -136,24 +139,25 @@ function mend(weights, shape, at, image) {
   y.fill(0);
   add("bent", "out", "y");
   const [noise] = weights.noise;
-  eachPixel(shape, line, outer, (from, to) => (image[from] += noise * y[to]));
+  for (let i = 0; i < image.length; i++) image[i] += noise * y[places[i]];
 }
 
 /**
- * Pixels of an image beside their places in a map of its 2 x 2 patches.
+ * Where each pixel of an image lies in a map of its 2 x 2 patches.
  *
  * @param {Shape} shape
- * @param {number} line pixels of a row of the map, with its frame
- * @param {number} k channels of the map
- * @param {(pixel: number, place: number, band: number) => void} visit
  */
-function eachPixel({ bands, height, width }, line, k, visit) {
+function placesOf(shape) {
+  const { bands, height, width } = shape;
+  const { across, outer } = padded(shape);
+  const found = new Int32Array(bands * height * width);
   for (let band = 0, pixel = 0; band < bands; band++) {
     for (let row = 0; row < height; row++) {
-      for (let column = 0; column < width; column++, pixel++) {
-        const cell = ((row >> 1) + 1) * line + (column >> 1) + 1;
-        visit(pixel, cell * k + 4 * band + 2 * (row & 1) + (column & 1), band);
+      for (let column = 0; column < width; column++) {
+        const cell = ((row >> 1) + 1) * (2 * across + 2) + (column >> 1) + 1;
+        found[pixel++] = cell * outer + 4 * band + 2 * (row & 1) + (column & 1);
       }
     }
   }
+  return found;
 }
