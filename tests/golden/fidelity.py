@@ -84,7 +84,10 @@ def make():
         "code": text(dump_layer(Layer(code, "pixels"), "float32")),
         "streams": [said(code, stream) for stream in streams(code)],
         "filtered": {"code": text(data), **mended(load_layer(data, *CHIP))},
-        "filters": [filter_alone(*shape) for shape in ((1, 2, 2, 8), (5, 14, 16, 24))],
+        "widths": refine.WIDTHS,
+        "filters": [
+            filter_alone(*shape) for shape in ((1, 2, 2, 8), (5, 14, 16, 24), (2, 8, 6, 64))
+        ],
         "edits": [edited(data, edit) for edit in EDITS],
     }
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
-import { refine, tensors } from "../viewer/refine.js";
+import { refine, tensors, WIDTHS } from "../viewer/refine.js";
 import { golden, kernelsFromFiles, randomNumbers } from "./networks.js";
 
 before(kernelsFromFiles);
-const { filters } = await golden("fidelity");
+const { filters, widths } = await golden("fidelity");
 
 /** Weights as tests/golden/fidelity.py makes them. @param {any} shape */
 function mending(shape) {
@@ -29,4 +29,8 @@ test("pictures of any shape are mended as in Python, whichever filter was there 
       assert.ok(Math.abs(images[i * step] - pixel) < 1e-5 * std, `pixel ${i * step}`);
     }
   }
+});
+
+test("a filter may be as wide as in Python", () => {
+  assert.deepEqual([...WIDTHS], widths);
 });

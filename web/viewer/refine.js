@@ -7,7 +7,7 @@ import { kernel } from "./kernels.js";
 import { eights, mapLength, packKernel, packVector, place, TILES } from "./packing.js";
 
 const [BLOCKS, STRIDE] = [2, 2];
-export const WIDTHS = Object.freeze([32, 24, 16, 8]);
+export const WIDTHS = Object.freeze([64, 48, 32, 24, 16, 8]);
 const CONVOLUTIONS = ["in", "block0.a", "block0.b", "block1.a", "block1.b", "out"];
 
 /**
