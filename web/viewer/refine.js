@@ -102,7 +102,7 @@ function lengths(shape) {
   });
   const [outside, inside] = [outer, k].map((channels) => mapLength(down, across, channels));
   const maps = { x: outside, g: inside, bent: inside, t: inside, y: outside };
-  const scratch = 16 * TILES * (outer + k);
+  const scratch = 16 * TILES * (k + Math.max(k, outer));
   return { ...Object.fromEntries(weights), ...maps, scratch };
 }
 
