@@ -37,7 +37,7 @@ TESTS = HERE.parent / "tests"
 sys.path.insert(0, str(TESTS))
 from archives import make_archive, make_cells  # noqa: E402
 from browser import launched, opened, until  # noqa: E402
-from codes import make_tiles  # noqa: E402
+from fields import make_tiles  # noqa: E402
 
 Row = dict[str, Any]
 STATE = "document.body.dataset.state"

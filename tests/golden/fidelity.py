@@ -4,14 +4,17 @@ with and without a filter, and files that are none."""
 import base64
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 from safetensors.numpy import load
 
 from embarchive import fidelity, refine, transform
+from embarchive.codes import PLACE, TILE, Codes
 from embarchive.contexts import CLASSES, UNIT
 from embarchive.errors import EmbarchiveError
 from embarchive.fidelity import BUCKETS, CENTRES, Code
+from embarchive.filters import to_micros
 from embarchive.layer import Layer, dump_layer, load_layer
 from embarchive.rangecoder import cumulative
 from embarchive.tensors import pack
@@ -20,6 +23,11 @@ from golden.model import random_numbers, some_of, wide
 BANDS, HEIGHT, WIDTH = 3, 12, 10
 CHIP = (BANDS, 16, 16)
 POSITIONS = 150
+DAYS = (
+    "2023-06-01T00:00:00+00:00",
+    "2023-06-09T10:30:00.250000+00:00",
+    "2023-07-01T00:00:00+00:00",
+)
 # What a hostile writer would change: metadata, tensors that go or come, other types of the same
 # width, other shapes of the same length, single numbers.
 EDITS = [
@@ -32,6 +40,9 @@ EDITS = [
     {"about": {"version": "2"}},
     {"about": {"version": None}},
     {"about": {"basis": "air"}},
+    {"about": {"dates": None}},
+    {"about": {"dates": "2023-06-01T00:00:00+00:00"}},
+    {"about": {"dates": "2023-06-01T00:00:00+00:00 2023-06-09T00:00:00+00:00"}},
     {"about": {"basis": "embedding"}},
     {"about": {"height": "11"}},
     {"about": {"height": "x"}},
@@ -88,6 +99,7 @@ def make():
         "filters": [
             filter_alone(*shape) for shape in ((1, 2, 2, 8), (5, 14, 16, 24), (2, 8, 6, 64))
         ],
+        "together": together(code),
         "edits": [edited(data, edit) for edit in EDITS],
     }
 
@@ -173,6 +185,28 @@ def mended(layer):
     some = streams(layer.code)[:3]
     pixels = layer.apply(chips, some)
     return {"streams": [text(stream) for stream in some], **some_of(pixels, 7)}
+
+
+def together(code):
+    """Tiles of one band whose places are coded with three dates, which are the code's channels."""
+    own = code.order < HEIGHT * WIDTH
+    ends = np.append(code.ends[:-1], own.sum())
+    one = replace(
+        code, mean=code.mean[:1], basis=np.array([[16384]]), order=code.order[own],
+        expected=code.expected[:, own], ends=ends,
+    )  # fmt: skip
+    made = Codes(Layer(one, "embedding"), Layer(code, "embedding", dates=DAYS))
+    some = streams(code)
+    texts = [PLACE + some[0], TILE + some[1], PLACE + some[0], PLACE + some[2], TILE]
+    when = [DAYS[2], None, DAYS[0], DAYS[1], DAYS[1]]
+    chips = 4 * random_numbers(8, 5 * 16 * 16).astype(np.float32).reshape(5, 1, 16, 16)
+    return {
+        "tile": text(dump_layer(made.tile, "float32")),
+        "place": text(dump_layer(made.place, "float32")),
+        "texts": [text(one) for one in texts],
+        "when": [day and to_micros(datetime.fromisoformat(day)) for day in when],
+        "chips": text(made.apply(chips, texts, when).astype("<f4").tobytes()),
+    }
 
 
 def filter_alone(bands, height, width, channels):

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import * as decode from "../viewer/decode.js";
 import { BadInput, Damaged } from "../viewer/errors.js";
 import { apply, loadLayer } from "../viewer/layer.js";
-import { fromBase64 } from "./codes.js";
+import { fromBase64 } from "./codefiles.js";
 import { golden, randomNumbers } from "./networks.js";
 
 const expected = await golden("decode");
@@ -80,7 +80,12 @@ describe("rows", () => {
     const rows = { embedding: Int8Array.of(1, 2, 1, 2), model_id: ["a", "b"] };
     const codes = [stream, Uint8Array.of(2, 0, ...stream)];
     const load = async (/** @type {string} */ id) => {
-      return { network, scale: 1, codeScale: id === "b" ? 0.5 : null, layer };
+      return {
+        network,
+        scale: 1,
+        codeScale: id === "b" ? 0.5 : null,
+        codes: { tile: layer, place: null },
+      };
     };
     const images = await decode.decodeRows(load, { ...rows, code: codes }, 2);
     const expected = new Float32Array(size).fill(1);

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { decode, read, room } from "../viewer/fidelity.js";
 import { loadLayer } from "../viewer/layer.js";
 import { wholeCosines } from "../viewer/transform.js";
-import { fromBase64 } from "./codes.js";
+import { fromBase64 } from "./codefiles.js";
 import { golden } from "./networks.js";
 
 const expected = await golden("fidelity");

@@ -3,7 +3,7 @@ import { before, describe, test } from "node:test";
 import { Damaged } from "../viewer/errors.js";
 import { decode } from "../viewer/fidelity.js";
 import { apply, loadLayer } from "../viewer/layer.js";
-import { edited, fromBase64 } from "./codes.js";
+import { edited, fromBase64 } from "./codefiles.js";
 import { golden, kernelsFromFiles, randomNumbers } from "./networks.js";
 
 before(kernelsFromFiles);

@@ -58,7 +58,7 @@ describe("models", () => {
     assert.equal(reader.asked.length, 2 + names.length);
     assert.equal(new Set(found.map(({ network }) => network.backbone)).size, 1);
     assert.ok(found.every(({ scale, codeScale }) => scale === demo.scale && codeScale === null));
-    assert.ok(found.every(({ layer }) => layer === null));
+    assert.ok(found.every(({ codes }) => codes === null));
   });
 
   test("are asked for again after a failure", async () => {
@@ -116,7 +116,7 @@ describe("models", () => {
     const names = demo.models.map((/** @type {any} */ model) => model.model_id);
     const found = await Promise.all(names.map((/** @type {string} */ id) => models.decoder(id)));
     assert.equal(asked, 1);
-    assert.ok(found.every(({ layer }) => layer && layer === found[0].layer));
+    assert.ok(found.every(({ codes }) => codes?.tile && codes.tile === found[0].codes?.tile));
     const others = new Models({ object }, { ...generation, spaces });
     await assert.rejects(others.decoder(names[0]), Damaged);
   });

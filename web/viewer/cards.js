@@ -64,9 +64,11 @@ export function makeCard(tile, rank, asked) {
       waiting = false;
       drawPicture(canvas, picture);
       canvas.className = "decoded";
-      const [vector, code] = picture.bytes;
-      from[1].textContent = code ? `${vector} + ${code}` : `${vector}`;
-      from[1].title = `decoded from ${vector} bytes${code ? ` and a code of its pixels of ${code}` : ""}`;
+      const [vector, code, dates] = picture.bytes;
+      const shared = dates > 1 ? ` / ${dates}` : "";
+      const by = dates > 1 ? ` that ${dates} dates share` : "";
+      from[1].textContent = code ? `${vector} + ${code}${shared}` : `${vector}`;
+      from[1].title = `decoded from ${vector} bytes${code ? ` and a code of ${code}${by}` : ""}`;
       known.append(...from);
       note.hidden = true;
     },

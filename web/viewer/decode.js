@@ -5,8 +5,8 @@
  * after another, and `shape` ends in bands, height, width for both. Pictures are RGBA.
  */
 
+import { apply } from "./codes.js";
 import { BadInput, Damaged } from "./errors.js";
-import { apply } from "./layer.js";
 
 // Names under which the three visible bands go, in Sentinel-2, Landsat 8/9, Landsat 4-7 and
 // plainly; the first set that the archive holds whole is used.
@@ -52,15 +52,15 @@ const BLACK = [0, 0, 0, 255];
 /** @typedef {readonly [number, number]} Limits least and greatest of a band */
 /**
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
- * network, one step of the vector with which a row's code begins; layer: the space's fidelity layer,
- * whose streams are the rest of it.
+ * network, one step of the vector with which a row's code begins; codes: the space's fidelity codes,
+ * of which is the rest of it.
  *
  * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null,
- *   layer?: import("./layer.js").Layer | null}>} Decoder
+ *   codes?: import("./codes.js").Codes | null}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
- *   code?: readonly (Uint8Array | null)[]}>} Coded rows that can be decoded
+ *   code?: readonly (Uint8Array | null)[], datetime?: Float64Array}>} Coded rows that can be decoded
  */
 
 /**
@@ -109,25 +109,35 @@ function byModel(names) {
  * @param {readonly number[]} chosen
  * @param {number} dim
  */
-function imagesOf({ network, scale, codeScale, layer }, rows, chosen, dim) {
-  const codes = codeScale !== null || layer ? chosen.map((row) => codeOf(rows, row)) : [];
+function imagesOf({ network, scale, codeScale, codes }, rows, chosen, dim) {
+  const texts = codeScale !== null || codes ? chosen.map((row) => codeOf(rows, row)) : [];
   const step = Math.fround(codeScale ?? scale);
   const z = new Float32Array(chosen.length * dim);
   chosen.forEach((row, i) => {
     const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
-    const q = codeScale === null ? own : vectorOf(codes[i], dim, !layer);
+    const q = codeScale === null ? own : vectorOf(texts[i], dim, !codes);
     z.set(
       Float32Array.from(q, (number) => number * step),
       i * dim,
     );
   });
   const images = network.decode(z);
-  if (layer) {
+  if (codes) {
     const skip = codeScale === null ? 0 : dim;
-    const streams = codes.map((code) => code.subarray(skip));
-    apply(layer, images, network.arch, streams);
+    const rest = texts.map((text) => text.subarray(skip));
+    apply(codes, images, network.arch, rest, datesOf(rows, chosen, codes));
   }
   return images;
+}
+
+/** Dates of rows, where something is coded by date. @param {Coded} rows
+ * @param {readonly number[]} chosen @param {import("./codes.js").Codes} codes */
+function datesOf({ datetime }, chosen, { place }) {
+  if (!place) return [];
+  if (datetime) return chosen.map((row) => datetime[row]);
+  throw new BadInput(
+    "decode: expected the column datetime, by which these rows decode, found none",
+  );
 }
 
 /** @param {Coded} rows @param {number} row */

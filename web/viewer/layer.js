@@ -8,6 +8,7 @@
 import { CLASSES, MOST_EXPECTED, Scan } from "./contexts.js";
 import { Damaged } from "./errors.js";
 import { CENTRES, decode, SYMBOLS } from "./fidelity.js";
+import { parseMoment } from "./filters.js";
 import { MAX_MULTIPLY_ADDS } from "./model.js";
 import { TOTAL } from "./rangecoder.js";
 import { multiplyAdds, refine, tensors as filterShapes, WIDTHS } from "./refine.js";
@@ -21,9 +22,11 @@ import { MAX_WEIGHTS, readFile, tensorsOf } from "./tensors.js";
  * @typedef {Readonly<{bands: number, height: number, width: number}>} Chip
  */
 /**
- * basis: what the code is of; filter: weights of `refine`, null without.
+ * basis: what the code is of; filter: weights of `refine`, null without; dates: microseconds since
+ * 1970 of those whose bands are the channels of the code, one date after another; empty for those of
+ * one tile.
  *
- * @typedef {Readonly<{code: Code, basis: "pixels" | "embedding",
+ * @typedef {Readonly<{code: Code, basis: "pixels" | "embedding", dates: readonly number[],
  *   filter: import("./refine.js").Weights | null}>} Layer
  */
 
@@ -63,8 +66,19 @@ const TYPES = Object.freeze({
  * @param {Chip} chip
  * @param {readonly Uint8Array[]} streams
  */
-export function apply({ code, basis, filter }, chips, { bands, height, width }, streams) {
-  const coded = decode(code, streams);
+export function apply(layer, chips, chip, streams) {
+  put(layer, chips, chip, decode(layer.code, streams));
+}
+
+/**
+ * Blocks (n, bands, height, width) as coded, put into chips that the embeddings decode to.
+ *
+ * @param {Layer} layer
+ * @param {Float32Array} chips changed
+ * @param {Chip} chip
+ * @param {Float32Array} coded changed
+ */
+export function put({ code, basis, filter }, chips, { bands, height, width }, coded) {
   const [top, left] = [height - code.height, width - code.width].map((gap) => Math.floor(gap / 2));
   /** Where a row of all blocks lies in the chips. @param {number} row */
   const placeOf = (row) => {
@@ -104,14 +118,24 @@ export function loadLayer(bytes, chip) {
     (outside) => new Map([...tensors].filter(([name]) => name.startsWith(FILTER) !== outside)),
   );
   const code = codeOf(own, height, width);
-  if (code.channels !== chip.bands || height > chip.height || width > chip.width) {
+  const dates = datesOf(metadata);
+  const channels = chip.bands * Math.max(1, dates.length);
+  if (code.channels !== channels || height > chip.height || width > chip.width) {
     const found = `${code.channels} in ${height} x ${width}`;
-    const wanted = `${chip.bands} bands in at most ${chip.height} x ${chip.width} pixels`;
+    const wanted = `${channels} bands in at most ${chip.height} x ${chip.width} pixels`;
     throw new Damaged(`code: expected ${wanted}, found ${found}`);
   }
   if (most > MOST_BYTES) throw new Damaged(`code: expected a length, found ${most}`);
-  const weights = filter.size ? filterOf(filter, code) : null;
-  return Object.freeze({ code, basis: /** @type {Layer["basis"]} */ (basis), filter: weights });
+  const weights = filter.size ? filterOf(filter, code, chip.bands) : null;
+  const known = /** @type {Layer["basis"]} */ (basis);
+  return Object.freeze({ code, basis: known, dates, filter: weights });
+}
+
+/** The dates in the metadata. @param {Readonly<Record<string, string>>} metadata */
+function datesOf({ dates }) {
+  const found = dates?.split(" ").filter(Boolean).map(parseMoment);
+  if (found?.every((one) => one !== null)) return Object.freeze(found.map(({ start }) => start));
+  throw new Damaged(`code: dates: expected ISO 8601, found ${String(dates).slice(0, 40)}`);
 }
 
 /** A size in the metadata. @param {Readonly<Record<string, string>>} metadata @param {string} name */
@@ -248,11 +272,12 @@ function filterShape({ height, width }, bands, channels) {
  *
  * @param {Tensors} found with the prefix
  * @param {Code} code
+ * @param {number} bands
  */
-function filterOf(found, code) {
+function filterOf(found, code, bands) {
   const own = new Map([...found].map(([name, tensor]) => [name.slice(FILTER.length), tensor]));
   const channels = own.get("in_bias")?.shape[0] ?? 0;
-  const shape = filterShape(code, code.channels, channels);
+  const shape = filterShape(code, bands, channels);
   if (!WIDTHS.includes(channels) || multiplyAdds(shape) > MAX_MULTIPLY_ADDS) {
     throw new Damaged(`code: filter: expected a width of ${WIDTHS}, found ${channels}`);
   }

@@ -72,13 +72,20 @@ export class Models {
     const own = await this.#weights(arch, row.model_id, row.length, row.kind);
     const network = backbone ? new Network(arch, backbone, own) : new Network(arch, own, null);
     const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
-    const layer = await this.#layer(space);
-    return Object.freeze({ network, scale: space.scale, codeScale, layer });
+    const codes = await this.#codes(space);
+    return Object.freeze({ network, scale: space.scale, codeScale, codes });
   }
 
-  /** The fidelity layer of a space, null without. @param {Space} space */
-  async #layer({ code: sha256, code_length: length }) {
-    if (sha256 === undefined || length === undefined) return null;
+  /** The fidelity codes of a space, null without. @param {Space} space */
+  async #codes({ code, code_length: length = 0, together, together_length: more = 0 }) {
+    if (code === undefined) return null;
+    const tile = await this.#layer(code, length);
+    const place = together === undefined ? null : await this.#layer(together, more);
+    return Object.freeze({ tile, place });
+  }
+
+  /** @param {string} sha256 @param {number} length */
+  #layer(sha256, length) {
     return this.#once.get(`layer ${sha256}`, async () => {
       const { bands, height, width } = this.#generation.settings;
       const bytes = await this.#reader.object("model", sha256, length);
