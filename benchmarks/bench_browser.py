@@ -9,31 +9,41 @@ wire, with an empty cache.
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 
+import numpy as np
 from report import save
 
 import embarchive
-from embarchive import serve
+from embarchive import fidelity, fit_fidelity, refine, serve
+from embarchive.layer import Layer, dump_layer, load_layer
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"
 sys.path.insert(0, str(TESTS))
 from archives import make_archive, make_cells  # noqa: E402
 from browser import launched, opened, until  # noqa: E402
+from fields import make_tiles  # noqa: E402
 
 Row = dict[str, Any]
 STATE = "document.body.dataset.state"
+TILES = 64
+# Height and width of blocks with a fidelity code, and whether it has a filter.
+CODED = [(40, 28, False), (40, 28, True), (64, 64, False), (64, 64, True)]
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -54,7 +64,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def kernels(browser: Any) -> list[Row]:
-    """Times of Hamming and decoding beside others'."""
+    """Times of Hamming, decoding and the fidelity code beside others'."""
     runtime = HERE / "browser" / "node_modules" / "onnxruntime-web" / "dist"
     if not runtime.is_dir():
         subprocess.run(["npm", "ci", "--silent"], cwd=HERE / "browser", check=True)
@@ -70,12 +80,57 @@ def kernels(browser: Any) -> list[Row]:
                 shutil.copy(path, folder / "ort")
         for file in ("bench.html", "bench.js", "cases.js"):
             shutil.copy(HERE / "browser" / file, folder)
+        (folder / "codes.json").write_text(json.dumps([coded(*size) for size in CODED]))
         with serving(folder) as url, opened(browser) as page:
             page.goto(f"{url}/bench.html")
             until(page, "/^(done|failed)/.test(document.title)", seconds=300)
             if page.title() != "done":
                 raise SystemExit(f"bench_browser: {page.title()}")
             return list(page.evaluate("globalThis.found.rows"))
+
+
+def coded(height: int, width: int, filtered: bool) -> Row:
+    """Made tiles of four bands in 32 bytes each at most: the layer's file, the streams, what Python
+    makes of them, and how long that takes it."""
+    code, tiles = fitted(height, width)
+    weights = drawn_filter(height, width) if filtered else None
+    made = load_layer(dump_layer(Layer(code, "pixels", 32, weights), "float32"), 4, height, width)
+    nothing = np.zeros_like(tiles)
+    streams = made.write(tiles, nothing)
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        pixels = made.apply(nothing, streams)
+        times.append(1e3 * (time.perf_counter() - began))
+    return {
+        "chip": {"bands": 4, "height": height, "width": width},
+        "filtered": filtered,
+        "layer": text(dump_layer(made, "float32")),
+        "streams": [text(stream) for stream in streams],
+        "pixels": text(pixels.astype("<f4").tobytes()),
+        "ms": statistics.median(times),
+    }
+
+
+@cache
+def fitted(height: int, width: int) -> tuple[fidelity.Code, Any]:
+    """A code, and tiles that it was not fitted to."""
+    tiles = make_tiles(256 + TILES, 4, height, width)
+    return fit_fidelity.fit(tiles[TILES:], 2.0, several=True), tiles[:TILES]
+
+
+def drawn_filter(height: int, width: int) -> dict[str, Any]:
+    """Weights of a filter by chance: they take as long as learned ones."""
+    shape = refine.choose_shape(4, height, width)
+    assert shape is not None
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(0, 0.05, size) for name, size in shape.tensors().items()}
+    tensors |= {"mean": np.full(4, 100.0), "std": np.full(4, 10.0), "noise": np.ones(1)}
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 class Wire:

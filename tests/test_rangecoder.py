@@ -78,6 +78,15 @@ def test_any_bytes_are_some_symbols():
         assert ((found >= 0) & (found < 7)).all()
 
 
+def test_bytes_that_no_writer_wrote_stay_within_32_bits():
+    rng = np.random.default_rng(1)
+    reader = Decoder([b"\xff" * 4000, *(rng.bytes(4000) for _ in range(20))])
+    table = cumulative(np.ones((1, 69)))
+    for _ in range(3000):
+        reader.get(slice(0, 21), table)
+        assert (reader._value < reader._range).all() and (reader._value >= 0).all()
+
+
 def test_tables_sum_to_the_total_and_leave_nothing_out():
     tables = cumulative(np.array([[0.0, 0.0, 1e9], [1.0, 1.0, 1.0]]))
     assert (np.diff(tables) >= 1).all() and (tables[:, -1] == TOTAL).all()

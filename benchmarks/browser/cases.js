@@ -4,6 +4,7 @@ import { hammingCases, medians } from "./kernels/speed.mjs";
 import * as ort from "./ort/ort.wasm.min.mjs";
 import { openArchive } from "./viewer/archive.js";
 import { loadKernels } from "./viewer/kernels.js";
+import { apply, loadLayer } from "./viewer/layer.js";
 
 const ROWS = 1_000_000;
 const TILES = 64;
@@ -17,7 +18,7 @@ run().then(
 
 async function run() {
   await loadKernels();
-  return [...hamming(128), ...hamming(1024), ...(await decoding())];
+  return [...hamming(128), ...hamming(1024), ...(await decoding()), ...(await coding())];
 }
 
 /** One query against a million codes, three ways that must agree. */
@@ -99,4 +100,30 @@ async function decoding() {
       unit: archive.settings.units,
     },
   ];
+}
+
+/** Streams of the fidelity code to pixels, which must be Python's: to the last bit without a filter. */
+async function coding() {
+  postMessage({ step: "fidelity code" });
+  const response = await fetch(new URL("./codes.json", import.meta.url));
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return (await response.json()).map(({ chip, filtered, layer, streams, pixels, ms }) => {
+    const [made, codes] = [loadLayer(bytes(layer), chip), streams.map(bytes)];
+    const expected = new Float32Array(bytes(pixels).buffer);
+    const found = new Float32Array(expected.length);
+    const { kernel: value } = medians({ kernel: () => apply(made, found, chip, codes) }, TIMES);
+    const most = filtered ? 1e-2 : 0;
+    if (found.some((one, i) => !(Math.abs(one - expected[i]) <= most))) {
+      throw new Error("fidelity code: pixels differ");
+    }
+    const { bands, height, width } = chip;
+    const what = filtered ? " and filter" : "";
+    return {
+      metric: `fidelity code${what}, ${TILES} tiles of ${bands} x ${height} x ${width}`,
+      value,
+      baseline: ms,
+      "baseline is": "Python with numpy",
+      unit: "ms",
+    };
+  });
 }

@@ -101,8 +101,9 @@ class Decoder:
         symbol = (tables[:, 1:-1] <= share[:, None]).sum(axis=1)
         each = np.arange(len(share)) if len(tables) > 1 else np.zeros(len(share), np.intp)
         start = tables[each, symbol]
-        value = value - part * start
         span = part * (tables[each, symbol + 1] - start)
+        # What no writer wrote may lie beyond the last symbol: so it stays within 32 bits.
+        value = np.minimum(value - part * start, span - 1)
         where = np.arange(len(self._value))[rows]
         for _ in range(2):
             small = np.flatnonzero(span < _LEAST)

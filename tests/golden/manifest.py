@@ -73,6 +73,7 @@ GENERATIONS = [
     ["spaces.0.code", "0" * 64],
     ["spaces.0.code", None],
     ["spaces.0.quality", "32 bytes"],
+    ["spaces.0.together", "0" * 64],
     ["spaces.0.metric", "cosine"],
     ["spaces.0.scale", -0.5],
     ["spaces.0.scale", "1"],

@@ -1,6 +1,7 @@
 /* The steps of the decoder (manifests/FORMAT.md, "Weights"), float32 in WebAssembly SIMD.
 
-   packing.js holds the memory and network.js calls these in order; nothing here allocates or keeps anything.
+   packing.js holds the memory and network.js calls these in order, and so does refine.js in a memory
+   of its own; nothing here allocates or keeps anything.
 
    Memory. Channels come last and are padded with zeros to eights, so a vector of four never
    straddles two pixels.
@@ -126,28 +127,37 @@ static void tile_out(const float *rows, int apart, const float *film, int line, 
   }
 }
 
-/* A 3 x 3 convolution of a map. With film, k factors and k shifts, `to` becomes
-   leaky(leaky(found) factor + shift); without, it is added to. scratch: 32 TILES k numbers. */
-void EXPORT(conv)(const float *from, int down, int across, int k, const float *kernel,
+/* A 3 x 3 convolution of a map, from `in` channels to `out`. With film, `out` factors and `out`
+   shifts, `to` becomes leaky(leaky(found) factor + shift); without, it is added to. scratch:
+   16 TILES (in + out) numbers. */
+void EXPORT(conv)(const float *from, int down, int across, int in, int out, const float *kernel,
                   const float *bias, const float *film, float *scratch, float *to) {
-  int line = (2 * across + 2) * k, apart = TILES * k, tiles = down * across;
+  int pixels = 2 * across + 2, tiles = down * across, apart = TILES * in, mixed_apart = TILES * out;
   float *entered = scratch, *mixed = scratch + 16 * apart;
   for (int start = 0; start < tiles; start += TILES) {
     int some = tiles - start < TILES ? tiles - start : TILES;
     for (int t = 0; t < some; t++) {
       int y = (start + t) / across, x = (start + t) % across;
-      tile_in(from + 2 * (y * line + x * k), line, k, entered + t * k, apart);
+      tile_in(from + 2 * (y * pixels + x) * in, pixels * in, in, entered + t * in, apart);
     }
     /* Of the 16, number 5 goes into all four pixels with factor 1: the place for the bias. */
     for (int i = 0; i < 16; i++)
-      mix(entered + i * apart, some, k, kernel + i * k * k, i == 5 ? bias : 0, k,
-          mixed + i * apart);
+      mix(entered + i * apart, some, in, kernel + i * in * out, i == 5 ? bias : 0, out,
+          mixed + i * mixed_apart);
     for (int t = 0; t < some; t++) {
       int y = (start + t) / across, x = (start + t) % across;
-      float *at = to + 2 * (y * line + x * k) + line + k;
-      tile_out(mixed + t * k, apart, film, line, k, at);
+      float *at = to + (2 * (y * pixels + x) + pixels + 1) * out;
+      tile_out(mixed + t * out, mixed_apart, film, pixels * out, out, at);
     }
   }
+}
+
+/* Leaky ReLU of the first rows and columns of a map of k channels, to the same place of another. */
+void EXPORT(bend)(const float *map, int across, int k, int rows, int columns, float *to) {
+  int line = (2 * across + 2) * k;
+  for (int y = 1; y <= rows; y++)
+    for (int i = k; i < (columns + 1) * k; i += 4)
+      store(to + y * line + i, leak(load(map + y * line + i)));
 }
 
 /* Leaky ReLU of a map, without its frame: to (4 down across, k). */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { before, test } from "node:test";
-import { openArchive } from "../viewer/archive.js";
+import { Archive, openArchive } from "../viewer/archive.js";
 import { BadInput, GenerationExpired, NotAnArchive } from "../viewer/errors.js";
 import { cellBounds } from "../viewer/grid.js";
 import { loadKernels } from "../viewer/kernels.js";
@@ -54,6 +54,24 @@ test("opening takes two requests, a first search two more, the next none", async
   assert.deepEqual(await archive.cost({ like: [CELL] }), { requests: 0, bytes: 0, rows: 640 });
   assert.equal((await archive.search({ like: [golden.cells[9]] })).requests, 0);
   assert.equal(asked.length, 4);
+});
+
+test("codes are read only of rows that decode from them", async () => {
+  const { archive } = await demo();
+  const rows = await archive.select({ geohash: CELL });
+  const names = ["embedding", "model_id"];
+  const plain = await archive.withVectors(rows);
+  assert.ok(names.every((name) => name in plain) && !("code" in plain));
+  const { generation: old } = archive;
+  const [{ space_id }] = old.spaces;
+  for (const [name, has] of [
+    ["other", false],
+    [space_id, true],
+  ]) {
+    const layered = { ...old.spaces[0], space_id: String(name), code: "c".repeat(64) };
+    const changed = new Archive(archive.store, { ...old, spaces: [...old.spaces, layered] });
+    assert.equal("code" in (await changed.withVectors(rows)), has);
+  }
 });
 
 test("an archive says what it is", async () => {

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as decode from "../viewer/decode.js";
 import { BadInput, Damaged } from "../viewer/errors.js";
+import { apply, loadLayer } from "../viewer/layer.js";
+import { fromBase64 } from "./codefiles.js";
 import { golden, randomNumbers } from "./networks.js";
 
 const expected = await golden("decode");
@@ -62,6 +64,37 @@ describe("rows", () => {
     await assert.rejects(decode.decodeRows(load, rows, 2), BadInput);
     for (const code of [null, Uint8Array.of(1), Uint8Array.of(1, 2, 3)]) {
       await assert.rejects(decode.decodeRows(load, { ...rows, code: [code] }, 2), Damaged);
+    }
+  });
+
+  test("of a space with a fidelity layer decode from their streams, after a vector of their own", async () => {
+    const { code, chip } = await golden("fidelity");
+    const [bands, height, width] = chip;
+    const layer = loadLayer(fromBase64(code), { bands, height, width });
+    const size = bands * height * width;
+    /** @type {any} */
+    const network = { arch: { bands, height, width } };
+    network.decode = (/** @type {Float32Array} */ z) =>
+      new Float32Array((z.length / 2) * size).fill(z[0]);
+    const stream = Uint8Array.of(77, 3, 1, 150);
+    const rows = { embedding: Int8Array.of(1, 2, 1, 2), model_id: ["a", "b"] };
+    const codes = [stream, Uint8Array.of(2, 0, ...stream)];
+    const load = async (/** @type {string} */ id) => {
+      return {
+        network,
+        scale: 1,
+        codeScale: id === "b" ? 0.5 : null,
+        codes: { tile: layer, place: null },
+      };
+    };
+    const images = await decode.decodeRows(load, { ...rows, code: codes }, 2);
+    const expected = new Float32Array(size).fill(1);
+    apply(layer, expected, network.arch, [stream]);
+    assert.deepEqual(images, Float32Array.of(...expected, ...expected));
+    assert.notEqual(new Set(expected).size, 1);
+    await assert.rejects(decode.decodeRows(load, rows, 2), BadInput);
+    for (const code of [null, Uint8Array.of(1)]) {
+      await assert.rejects(decode.decodeRows(load, { ...rows, code: [stream, code] }, 2), Damaged);
     }
   });
 

@@ -58,6 +58,7 @@ describe("models", () => {
     assert.equal(reader.asked.length, 2 + names.length);
     assert.equal(new Set(found.map(({ network }) => network.backbone)).size, 1);
     assert.ok(found.every(({ scale, codeScale }) => scale === demo.scale && codeScale === null));
+    assert.ok(found.every(({ codes }) => codes === null));
   });
 
   test("are asked for again after a failure", async () => {
@@ -93,6 +94,31 @@ describe("models", () => {
     assert.equal(codeScale, weights["encoder.step"][0]);
     const z = randomNumbers(5, 9);
     assert.deepEqual(network.decode(z), new Network(network.arch, weights, null).decode(z));
+  });
+
+  test("of a space with a fidelity layer have it, fetched once, and only one of their chips", async () => {
+    const { code, chip } = await golden("fidelity");
+    const [bands, height, width] = chip;
+    const layers = { code: "c".repeat(64), code_length: 7, quality: "32 bytes" };
+    const settings = { ...generation.settings, bands: Array(bands).fill("x"), height, width };
+    const reader = fakeReader();
+    let asked = 0;
+    const object = /** @type {typeof reader.object} */ (
+      async (kind, sha256, length) => {
+        if (sha256 !== layers.code) return reader.object(kind, sha256, length);
+        asked += 1;
+        assert.equal(length, 7);
+        return Uint8Array.from(atob(code), (letter) => letter.charCodeAt(0));
+      }
+    );
+    const spaces = [{ ...generation.spaces[0], ...layers }];
+    const models = new Models({ object }, { ...generation, settings, spaces });
+    const names = demo.models.map((/** @type {any} */ model) => model.model_id);
+    const found = await Promise.all(names.map((/** @type {string} */ id) => models.decoder(id)));
+    assert.equal(asked, 1);
+    assert.ok(found.every(({ codes }) => codes?.tile && codes.tile === found[0].codes?.tile));
+    const others = new Models({ object }, { ...generation, spaces });
+    await assert.rejects(others.decoder(names[0]), Damaged);
   });
 
   test("of another kind than their bytes, and adapters on no backbone, are damage", async () => {

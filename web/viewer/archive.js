@@ -5,6 +5,7 @@
  * generation; nothing is ever listed.
  */
 
+import { PLACE } from "./codes.js";
 import { decodeRows } from "./decode.js";
 import { BadInput, Missing, NotAnArchive } from "./errors.js";
 import { parse } from "./exemplars.js";
@@ -15,7 +16,7 @@ import * as manifest from "./manifest.js";
 import { simHashFromJson } from "./quantize.js";
 import { Reader } from "./reader.js";
 import { choose, planOf, readPlan, wholeWithin } from "./reads.js";
-import { exemplarsOf, filterOf, sharedPlan } from "./resolve.js";
+import { exemplarsOf, filterOf, sharedPlan, wholeCodes } from "./resolve.js";
 import { take } from "./rows.js";
 import { best, checkOptions, makeQuery, shortlist } from "./search.js";
 import { Store, VerifiedObject } from "./store.js";
@@ -255,16 +256,20 @@ export class Archive {
   }
 
   /**
-   * Images of rows in recipe units, in the rows' order.
+   * Images of rows in recipe units, in the rows' order. extra: bytes that each was decoded from
+   * beside its vector, and how many dates of its place share them.
    *
    * @param {Table} rows
-   * @returns {Promise<{images: Float32Array, shape: [number, number, number, number]}>}
+   * @returns {Promise<{images: Float32Array, shape: [number, number, number, number],
+   *   extra: [bytes: number, dates: number][]}>}
    */
   async decode(rows) {
     const { bands, height, width, dim } = this.settings;
     const full = await this.withVectors(rows);
     const images = await decodeRows((id) => this.models.decoder(id), full, dim);
-    return { images, shape: [rows.n, bands.length, height, width] };
+    const decoders = await Promise.all(full.model_id.map((id) => this.models.decoder(id)));
+    const extra = decoders.map((decoder, row) => extraOf(decoder, full.code?.[row], dim));
+    return { images, shape: [rows.n, bands.length, height, width], extra };
   }
 
   /**
@@ -275,10 +280,12 @@ export class Archive {
    */
   async withVectors(rows) {
     const columns = ["embedding", "model_id"];
-    // Only a region's own network decodes from the code.
-    if (this.settings.codec === "full") columns.push("code");
+    // Only a region's own network and a fidelity layer decode from the code.
+    const layered = this.generation.spaces.filter(({ code }) => code).map((one) => one.space_id);
+    const coded = rows.shard.some(({ space_id: id }) => layered.includes(id));
+    if (coded || ["full", "auto"].includes(this.settings.codec)) columns.push("code");
     const missing = columns.filter((name) => !(name in rows));
-    return missing.length ? this.reader.more(rows, missing) : rows;
+    return wholeCodes(this, missing.length ? await this.reader.more(rows, missing) : rows);
   }
 
   /**
@@ -318,6 +325,21 @@ export class Archive {
     const { dim, bits } = this.settings;
     return bits ? simHashFromJson(space.simhash, dim, bits) : null;
   }
+}
+
+/**
+ * How many bytes a row decodes from beside its vector, and how many dates share them.
+ *
+ * @param {import("./decode.js").Decoder} decoder
+ * @param {Uint8Array | null | undefined} code
+ * @param {number} dim
+ * @returns {[bytes: number, dates: number]}
+ */
+function extraOf({ codes, codeScale }, code, dim) {
+  if (!codes || !code) return [0, 1];
+  const rest = code.subarray(codeScale === null ? 0 : dim);
+  const { place } = codes;
+  return [rest.length, place && rest[0] === PLACE ? place.dates.length : 1];
 }
 
 /** @param {Store} store */

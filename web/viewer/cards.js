@@ -37,13 +37,15 @@ export function makeCard(tile, rank, asked) {
   const canvas = document.createElement("canvas");
   canvas.className = "waiting";
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded from its embedding`);
+  canvas.setAttribute("aria-label", `Tile ${tile.geohash} as decoded`);
   const show = button("picture", `Show ${tile.geohash} on the map`, () => asked.go(tile));
   show.replaceChildren(canvas);
   const note = text("p", "note", "Not decoded.");
   note.hidden = true;
   const place = text("span", "rank", tile.score === null ? "" : String(rank + 1));
-  element.append(place, show, facts(tile), note, choices(tile, asked));
+  const known = facts(tile);
+  const from = [text("dt", "", "Bytes"), text("dd", "bytes", "")];
+  element.append(place, show, known, note, choices(tile, asked));
   for (const event of ["pointerenter", "focusin"]) {
     element.addEventListener(event, () => asked.point(rank));
   }
@@ -62,6 +64,12 @@ export function makeCard(tile, rank, asked) {
       waiting = false;
       drawPicture(canvas, picture);
       canvas.className = "decoded";
+      const [vector, code, dates] = picture.bytes;
+      const shared = dates > 1 ? ` / ${dates}` : "";
+      const by = dates > 1 ? ` that ${dates} dates share` : "";
+      from[1].textContent = code ? `${vector} + ${code}${shared}` : `${vector}`;
+      from[1].title = `decoded from ${vector} bytes${code ? ` and a code of ${code}${by}` : ""}`;
+      known.append(...from);
       note.hidden = true;
     },
     fail() {

@@ -30,10 +30,11 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  */
 
 /**
- * A decoded row, cropped to its cell, RGBA. index: in the rows asked for.
+ * A decoded row, cropped to its cell, RGBA. index: in the rows asked for; bytes: of the vector and of
+ * the code of pixels that it was decoded from, and how many dates share the code.
  *
- * @typedef {{index: number, width: number, height: number,
- *   pixels: Uint8ClampedArray<ArrayBuffer>}} Picture
+ * @typedef {{index: number, bytes: [vector: number, code: number, dates: number], width: number,
+ *   height: number, pixels: Uint8ClampedArray<ArrayBuffer>}} Picture
  */
 
 /** @typedef {{done: number, total: number, pictures?: Picture[]}} Step */

@@ -5,6 +5,7 @@
  * after another, and `shape` ends in bands, height, width for both. Pictures are RGBA.
  */
 
+import { apply } from "./codes.js";
 import { BadInput, Damaged } from "./errors.js";
 
 // Names under which the three visible bands go, in Sentinel-2, Landsat 8/9, Landsat 4-7 and
@@ -51,14 +52,15 @@ const BLACK = [0, 0, 0, 255];
 /** @typedef {readonly [number, number]} Limits least and greatest of a band */
 /**
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
- * network, one step of a row's code; layered: codes go on with what a fidelity layer says.
+ * network, one step of the vector with which a row's code begins; codes: the space's fidelity codes,
+ * of which is the rest of it.
  *
  * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null,
- *   layered?: boolean}>} Decoder
+ *   codes?: import("./codes.js").Codes | null}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
- *   code?: readonly (Uint8Array | null)[]}>} Coded rows that can be decoded
+ *   code?: readonly (Uint8Array | null)[], datetime?: Float64Array}>} Coded rows that can be decoded
  */
 
 /**
@@ -75,7 +77,7 @@ export async function decodeRows(load, rows, dim) {
   const decoders = await Promise.all([...owners.keys()].map(load));
   let images = new Float32Array(0);
   for (const [i, chosen] of [...owners.values()].entries()) {
-    const found = decoders[i].network.decode(vectors(rows, chosen, dim, decoders[i]));
+    const found = imagesOf(decoders[i], rows, chosen, dim);
     const pixels = found.length / chosen.length;
     if (!images.length) images = new Float32Array(rows.model_id.length * pixels);
     if (images.length !== rows.model_id.length * pixels) {
@@ -100,41 +102,67 @@ function byModel(names) {
 }
 
 /**
- * What a model decodes: the embedding, or for a region's own network its code.
+ * Images of the rows of one model, one after another.
  *
+ * @param {Decoder} decoder
  * @param {Coded} rows
  * @param {readonly number[]} chosen
  * @param {number} dim
- * @param {Decoder} decoder
  */
-function vectors(rows, chosen, dim, { scale, codeScale, layered }) {
+function imagesOf({ network, scale, codeScale, codes }, rows, chosen, dim) {
+  const texts = codeScale !== null || codes ? chosen.map((row) => codeOf(rows, row)) : [];
   const step = Math.fround(codeScale ?? scale);
   const z = new Float32Array(chosen.length * dim);
-  chosen.forEach((row, at) => {
+  chosen.forEach((row, i) => {
     const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
-    const q = codeScale === null ? own : codeOf(rows, row, dim, layered);
+    const q = codeScale === null ? own : vectorOf(texts[i], dim, !codes);
     z.set(
       Float32Array.from(q, (number) => number * step),
-      at * dim,
+      i * dim,
     );
   });
-  return z;
+  const images = network.decode(z);
+  if (codes) {
+    const skip = codeScale === null ? 0 : dim;
+    const rest = texts.map((text) => text.subarray(skip));
+    apply(codes, images, network.arch, rest, datesOf(rows, chosen, codes));
+  }
+  return images;
+}
+
+/** Dates of rows, where something is coded by date. @param {Coded} rows
+ * @param {readonly number[]} chosen @param {import("./codes.js").Codes} codes */
+function datesOf({ datetime }, chosen, { place }) {
+  if (!place) return [];
+  if (datetime) return chosen.map((row) => datetime[row]);
+  throw new BadInput(
+    "decode: expected the column datetime, by which these rows decode, found none",
+  );
+}
+
+/** @param {Coded} rows @param {number} row */
+function codeOf({ code }, row) {
+  if (!code) {
+    throw new BadInput(
+      "decode: expected the column code, which these rows decode from, found none",
+    );
+  }
+  const bytes = code[row];
+  if (bytes) return bytes;
+  throw new Damaged("code column: expected a code in every row, found null");
 }
 
 /**
- * @param {Coded} rows
- * @param {number} row
+ * The int8 vector with which a code begins, or that it is.
+ *
+ * @param {Uint8Array} code
  * @param {number} dim
- * @param {boolean} [layered]
+ * @param {boolean} alone
  */
-function codeOf({ code }, row, dim, layered) {
-  if (!code) {
-    throw new BadInput("decode: expected the column code for a region's own network, found none");
+function vectorOf(code, dim, alone) {
+  if (code.length >= dim && !(alone && code.length > dim)) {
+    return Int8Array.from(code.subarray(0, dim));
   }
-  const bytes = code[row];
-  // After it comes the stream of a fidelity layer, which the page does not read.
-  if (bytes && (bytes.length === dim || (layered && bytes.length > dim)))
-    return Int8Array.from(bytes.subarray(0, dim));
   throw new Damaged(`code column: expected ${dim} bytes a row of a region's own network`);
 }
 

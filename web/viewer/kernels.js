@@ -1,7 +1,7 @@
 /**
  * The two WebAssembly programs, loaded once; from then on everything is synchronous.
  *
- * A program owns one memory and no allocator: `quantize` and `packing` say what lies where.
+ * A program owns a memory and no allocator: `quantize`, `packing` and `refine` say what lies where.
  */
 
 import { BadInput, EmbarchiveError, StoreUnreachable } from "./errors.js";
@@ -64,6 +64,12 @@ class Kernel {
   }
 }
 
+// Which file each runs: the networks before and after the fidelity code share their steps, and each has
+// a memory of its own, so that neither has to move out for the other.
+const FILES = Object.freeze({ hamming: "hamming", decode: "decode", refine: "decode" });
+
+/** @typedef {keyof typeof FILES} Name */
+
 /** @type {Map<string, Kernel>} */
 const loaded = new Map();
 
@@ -73,15 +79,17 @@ const loaded = new Map();
  * @param {Source} source
  */
 export async function loadKernels(source = beside) {
-  const names = ["hamming", "decode"];
-  const kernels = await Promise.all(names.map(async (name) => made(await source(`${name}.wasm`))));
+  const files = [...new Set(Object.values(FILES))];
+  const bytes = await Promise.all(files.map((file) => source(`${file}.wasm`)));
+  const names = /** @type {Name[]} */ (Object.keys(FILES));
+  const kernels = await Promise.all(names.map((name) => made(bytes[files.indexOf(FILES[name])])));
   names.forEach((name, i) => loaded.set(name, kernels[i]));
 }
 
 /**
  * A program that `loadKernels` has loaded.
  *
- * @param {"hamming" | "decode"} name
+ * @param {Name} name
  * @returns {Kernel}
  */
 export function kernel(name) {

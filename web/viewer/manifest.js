@@ -42,14 +42,15 @@ import {
 /**
  * An embedding space. scale: one int8 step in embedding units; simhash: empty without bits;
  * backbone, onnx: hashes, null without decoders; peak: range of the training pixels; code: hash of
- * the fidelity layer, which the page does not read; quality: what was asked of it.
+ * the fidelity layer; quality: what was asked of it; together: hash of the code of dates together.
  *
  * @typedef {Readonly<{space_id: string, encoder: string, encoder_length: number, dim: number,
  *   metric: string, scale: number, simhash: Readonly<Record<string, any>>,
  *   trained: Readonly<Record<string, any>>, saturation: Readonly<Record<string, number>>,
  *   architecture: Readonly<Record<string, any>>, backbone: string | null,
  *   backbone_length: number, onnx: string | null, onnx_length: number, peak: number,
- *   code?: string, code_length?: number, quality?: string}>} Space
+ *   code?: string, code_length?: number, quality?: string,
+ *   together?: string, together_length?: number}>} Space
  */
 
 /**
@@ -97,8 +98,11 @@ const SPACE_SHAPE = {
   onnx_length: "int",
   peak: "float",
 };
-// What a space has only with a fidelity layer, all or none.
-const LAYER_SHAPE = { code: "str", code_length: "int", quality: "str" };
+// What a space has only with a fidelity layer, and with a code of dates together, all or none of each.
+const LAYER_SHAPES = [
+  { code: "str", code_length: "int", quality: "str" },
+  { together: "str", together_length: "int" },
+];
 const PART_SHAPE = {
   prefix: "str",
   sha256: "str",
@@ -173,6 +177,7 @@ const PATTERNS = {
   backbone: SHA,
   onnx: SHA,
   code: SHA,
+  together: SHA,
 };
 
 /**
@@ -300,9 +305,11 @@ function readDocument(data, name, cap) {
  * @returns {Space}
  */
 function readSpace(values, name) {
-  const coded = Object.keys(LAYER_SHAPE).some((key) => Object.hasOwn(Object(values), key));
-  const shape = coded ? { ...SPACE_SHAPE, ...LAYER_SHAPE } : SPACE_SHAPE;
-  return build(shape, values, name, PATTERNS);
+  const has = (/** @type {string} */ key) => Object.hasOwn(Object(values), key);
+  const layers = LAYER_SHAPES.filter((some) => Object.keys(some).some(has));
+  const space = build(Object.assign({}, SPACE_SHAPE, ...layers), values, name, PATTERNS);
+  if (!space.together || space.code) return space;
+  throw new Damaged(`${name}: expected a code beside together, found none`);
 }
 
 /**

@@ -6,6 +6,8 @@ import { BadInput } from "./errors.js";
 
 /** Hidden units that foretell. */
 export const PRIOR_UNITS = 32;
+/** What one decode may cost, so that a page can do it while its reader waits. */
+export const MAX_MULTIPLY_ADDS = 25_000_000;
 const SCALES = 4;
 const [MAX_BANDS, MAX_DIM, MAX_WIDTH, MAX_BLOCKS] = [64, 1024, 256, 16];
 const FIELDS = "bands height width dim style basis channels blocks stride".split(" ");

@@ -139,8 +139,8 @@ function decodeOne(arch, at, f, m) {
   for (let i = 0; i < arch.blocks; i++) {
     const [a, b] = [`block${i}.a`, `block${i}.b`];
     const film = m + 4 * 2 * i * k;
-    conv(at.g, down, across, k, at[a], at[`${a}_bias`], film, at.scratch, at.t);
-    conv(at.t, down, across, k, at[b], at[`${b}_bias`], 0, at.scratch, at.g);
+    conv(at.g, down, across, k, k, at[a], at[`${a}_bias`], film, at.scratch, at.t);
+    conv(at.t, down, across, k, k, at[b], at[`${b}_bias`], 0, at.scratch, at.g);
   }
   leaky(at.g, down, across, k, at.flat);
   mix(at.flat, 4 * cells, k, at.head, at.head_bias, head, at.fine);

@@ -12,8 +12,8 @@ import { blockNames } from "./model.js";
 
 /** Vectors decoded at once, a multiple of four; maps are of one tile at a time. */
 export const BATCH = 16;
-// As TILES in decode.c.
-const TILES = 16;
+/** As TILES in decode.c. */
+export const TILES = 16;
 
 /**
  * Sizes as the kernel sees them; cells: patches of a chip, film: numbers of all blocks, patch and
@@ -36,19 +36,26 @@ export function padded(a) {
  * @param {number} start a multiple of 16
  */
 export function layout(a, start) {
+  const weights = place(weightLengths(a), start);
+  const room = place(workLengths(a), weights.end);
+  return Object.freeze({ at: { ...weights.at, ...room.at }, work: weights.end, end: room.end });
+}
+
+/**
+ * Arrays of so many numbers, one after another: where each lies, in bytes, and where the last ends.
+ *
+ * @param {Numbers} lengths
+ * @param {number} start a multiple of 16
+ */
+export function place(lengths, start) {
   /** @type {Numbers} */
   const at = {};
   let end = start;
-  /** @param {Numbers} lengths */
-  const put = (lengths) => {
-    for (const [name, length] of Object.entries(lengths)) {
-      at[name] = end;
-      end += 16 * Math.ceil(length / 4);
-    }
-    return end;
-  };
-  const work = put(weightLengths(a));
-  return Object.freeze({ at, work, end: put(workLengths(a)) });
+  for (const [name, length] of Object.entries(lengths)) {
+    at[name] = end;
+    end += 16 * Math.ceil(length / 4);
+  }
+  return { at, end };
 }
 
 /** @param {Architecture} a @returns {Numbers} */
@@ -73,7 +80,7 @@ function weightLengths(a) {
 function workLengths(a) {
   const p = padded(a);
   const cells = 4 * Math.ceil(p.cells / 4);
-  const map = (2 * p.down + 2) * (2 * p.across + 2) * p.channels;
+  const map = mapLength(p.down, p.across, p.channels);
   return {
     z: BATCH * p.dim,
     f: (BATCH * p.cells + 3) * p.basis,
@@ -90,6 +97,9 @@ function workLengths(a) {
     image: a.bands * a.height * a.width,
   };
 }
+
+/** Numbers of a map with its frame. @type {(down: number, across: number, k: number) => number} */
+export const mapLength = (down, across, k) => (2 * down + 2) * (2 * across + 2) * k;
 
 /**
  * The weights of a backbone, packed; `film_bias` is left to `packFilm`.
@@ -155,19 +165,19 @@ function packMatrix(matrix, inputs, place, to) {
 }
 
 /**
- * A 3 x 3 convolution (k, k, 3, 3) as 16 matrices, see decode.c.
+ * A 3 x 3 convolution (outputs, inputs, 3, 3) as 16 matrices, see decode.c.
  *
  * @param {Float32Array} kernel
- * @param {number} k
+ * @param {number} inputs
  * @param {Float32Array} to
  */
-function packKernel(kernel, k, to) {
-  const apart = eights(k) ** 2;
+export function packKernel(kernel, inputs, to) {
+  const [apart, step] = [to.length / 16, 8 * eights(inputs)];
   const found = new Float64Array(16);
-  for (let pair = 0; pair < k * k; pair++) {
+  for (let pair = 0; 9 * pair < kernel.length; pair++) {
     sixteen(kernel.subarray(9 * pair, 9 * pair + 9), found);
-    const [out, input] = [Math.floor(pair / k), pair % k];
-    const at = (out >> 3) * 8 * eights(k) + 8 * input + (out & 7);
+    const [out, input] = [Math.floor(pair / inputs), pair % inputs];
+    const at = (out >> 3) * step + 8 * input + (out & 7);
     for (let i = 0; i < 16; i++) to[i * apart + at] = found[i];
   }
 }
@@ -196,6 +206,6 @@ function sixteen(g, to) {
 }
 
 /** @param {number} n */
-function eights(n) {
+export function eights(n) {
   return 8 * Math.ceil(n / 8);
 }

@@ -57,11 +57,12 @@ export class Painter {
         full,
         Int32Array.from({ length: count }, (_, i) => start + i),
       );
-      const { images, shape } = await this.#archive.decode(some);
+      const { images, shape, extra } = await this.#archive.decode(some);
       this.#limits ??= stretchLimits(images, shape, this.#visible);
       if (signal.aborted) return;
       yield some.geohash.map((name, i) => {
-        return { index: start + i, ...this.#one(images, shape, i, name, show) };
+        const bytes = /** @type {Picture["bytes"]} */ ([this.#archive.settings.dim, ...extra[i]]);
+        return { index: start + i, bytes, ...this.#one(images, shape, i, name, show) };
       });
       // Decoding holds the worker: let it hear what the page says meanwhile.
       await new Promise((go) => setTimeout(go, 0));
@@ -74,7 +75,7 @@ export class Painter {
    * @param {number} i
    * @param {string} geohash
    * @param {"colour" | "ndvi"} show
-   * @returns {Omit<Picture, "index">}
+   * @returns {Omit<Picture, "index" | "bytes">}
    */
   #one(images, shape, i, geohash, show) {
     const size = images.length / shape[0];

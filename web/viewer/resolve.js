@@ -2,7 +2,8 @@
  * Exemplars to rows, read from an archive.
  */
 
-import { BadInput } from "./errors.js";
+import { PLACE } from "./codes.js";
+import { BadInput, Damaged } from "./errors.js";
 import { chooseRow, nearestCell } from "./exemplars.js";
 import { makeFilter } from "./filters.js";
 import { center } from "./grid.js";
@@ -41,6 +42,40 @@ export async function exemplarsOf(archive, places, spaceId, also, watch) {
     found.push(take(own, Int32Array.of(chooseRow(own, place))));
   }
   return concat(found, ALL);
+}
+
+/**
+ * The rows, each with the stream that it decodes from: those whose stream stands in the row of another
+ * date of their place get that row's. Throws Damaged where there is none.
+ *
+ * @param {Archive} archive
+ * @param {Table} rows
+ * @returns {Promise<Table>}
+ */
+export async function wholeCodes(archive, rows) {
+  const code = rows.code?.slice();
+  if (!code) return rows;
+  for (const { space_id: space } of archive.generation.spaces.filter(({ together }) => together)) {
+    const empty = code.flatMap((one, row) =>
+      one?.length === 0 && rows.shard[row].space_id === space ? [row] : [],
+    );
+    if (!empty.length) continue;
+    const wanted = makeFilter({ geohash: empty.map((row) => rows.geohash[row]) });
+    const plan = await archive.plan(wanted, space);
+    const found = await archive.reader.rows(plan, wanted, ["code"]);
+    /** @type {Map<string, Uint8Array>} */
+    const streams = new Map();
+    found.code?.forEach((one, row) => {
+      if (one?.[0] === PLACE) streams.set(found.geohash[row], one);
+    });
+    for (const row of empty) {
+      const stream = streams.get(rows.geohash[row]);
+      if (stream) code[row] = stream;
+      else
+        throw new Damaged(`tile ${rows.geohash[row]}: expected the code of its place, found none`);
+    }
+  }
+  return { ...rows, code };
 }
 
 /**

@@ -12,8 +12,10 @@ import { parseStrictJson } from "./strictjson.js";
 export const MAX_WEIGHTS = 64 << 20;
 // Hundred tensors take 10 KB.
 const MAX_HEADER = 1 << 20;
+const METADATA = "__metadata__";
 const KEYS = "data_offsets,dtype,shape";
-const WIDTHS = Object.freeze(/** @type {Record<string, number>} */ ({ F32: 4, F16: 2, I8: 1 }));
+/** Bytes a number. @type {Readonly<Record<string, number>>} */
+const WIDTHS = Object.freeze({ F64: 8, F32: 4, I32: 4, F16: 2, I16: 2, U16: 2, I8: 1 });
 
 /** @typedef {import("./model.js").Architecture} Architecture */
 /** @typedef {Readonly<{type: string, shape: number[], bytes: Uint8Array}>} Tensor */
@@ -34,8 +36,18 @@ export function loadWeights(bytes, arch, kind) {
   if (bytes.length > MAX_WEIGHTS) {
     throw new Damaged(`${what}: expected at most ${MAX_WEIGHTS} bytes, found ${bytes.length}`);
   }
-  const expected = shapes(arch, kind);
-  const found = readTensors(bytes, what);
+  return tensorsOf(readFile(bytes, what).tensors, shapes(arch, kind), what);
+}
+
+/**
+ * Tensors of the expected names and shapes, as float32; see `loadWeights`. Throws Damaged.
+ *
+ * @param {Tensors} found
+ * @param {import("./model.js").Shapes} expected
+ * @param {string} what
+ * @returns {Record<string, Float32Array>}
+ */
+export function tensorsOf(found, expected, what) {
   checkNames(found, Object.keys(expected), what);
   const weights = Object.entries(expected).map(([name, shape]) => [
     name,
@@ -77,7 +89,7 @@ function numbersOf(found, name, shape, what) {
   if (!equal(tensor.shape, shape)) {
     throw new Damaged(`${what}: expected shape (${shape}), found (${tensor.shape})`);
   }
-  if (scale ? tensor.type !== "I8" : tensor.type === "I8") {
+  if (!(scale ? ["I8"] : ["F16", "F32"]).includes(tensor.type)) {
     const expected = scale ? "int8 beside its scale" : "float16 or float32";
     throw new Damaged(`${what}: expected ${expected}, found ${tensor.type}`);
   }
@@ -119,19 +131,19 @@ function half(bits) {
 }
 
 /**
- * The tensors of a file by name, each in its place.
+ * The tensors of a file by name, each in its place, and its metadata. Throws Damaged.
  *
  * @param {Uint8Array} bytes
  * @param {string} what
- * @returns {Tensors}
+ * @returns {{tensors: Tensors, metadata: Readonly<Record<string, string>>}}
  */
-function readTensors(bytes, what) {
+export function readFile(bytes, what) {
   const { header, data } = parts(bytes, what);
   const value = parseStrictJson(header, `${what}: header`, MAX_HEADER);
   if (!isObject(value)) throw new Damaged(`${what}: expected safetensors, found no header`);
   /** @type {[string, Tensor, number][]} */
   const placed = Object.entries(value)
-    .filter(([name, entry]) => name !== "__metadata__" || !checkMetadata(entry, what))
+    .filter(([name]) => name !== METADATA)
     .map(([name, entry]) => readTensor(data, name, entry, what));
   placed.sort(([, a, first], [, b, second]) => first - second || a.bytes.length - b.bytes.length);
   let end = 0;
@@ -144,7 +156,11 @@ function readTensors(bytes, what) {
   if (end !== data.length) {
     throw new Damaged(`${what}: expected ${end} bytes of tensors, found ${data.length}`);
   }
-  return new Map(placed.map(([name, tensor]) => [name, tensor]));
+  const tensors = new Map(placed.map(([name, tensor]) => [name, tensor]));
+  return {
+    tensors,
+    metadata: Object.hasOwn(value, METADATA) ? metadata(value[METADATA], what) : {},
+  };
 }
 
 /**
@@ -180,7 +196,7 @@ function readTensor(data, name, entry, what) {
   }
   const { dtype: type, shape, data_offsets: offsets } = entry;
   if (typeof type !== "string" || !Object.hasOwn(WIDTHS, type)) {
-    throw new Damaged(`${bad} F32, F16 or I8, found ${String(type).slice(0, 9)}`);
+    throw new Damaged(`${bad} one of ${Object.keys(WIDTHS)}, found ${String(type).slice(0, 9)}`);
   }
   if (!isCounts(shape) || shape.length > 8 || !isCounts(offsets) || offsets.length !== 2) {
     throw new Damaged(`${bad} a shape and two offsets, found others`);
@@ -194,14 +210,14 @@ function readTensor(data, name, entry, what) {
 }
 
 /**
- * Metadata is text by name, and nobody reads it.
+ * Metadata is text by name.
  *
  * @param {any} entry
  * @param {string} what
  */
-function checkMetadata(entry, what) {
-  const texts = isObject(entry) && Object.values(entry).every((text) => typeof text === "string");
-  if (texts) return true;
+function metadata(entry, what) {
+  if (isObject(entry) && Object.values(entry).every((text) => typeof text === "string"))
+    return entry;
   throw new Damaged(`${what}: expected metadata that is text, found others`);
 }
 

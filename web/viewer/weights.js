@@ -4,6 +4,7 @@
 
 import { BadInput, Damaged } from "./errors.js";
 import { Once } from "./held.js";
+import { loadLayer } from "./layer.js";
 import { architecture } from "./model.js";
 import { Network } from "./network.js";
 import { parseModels } from "./parts.js";
@@ -11,6 +12,7 @@ import { loadWeights } from "./tensors.js";
 
 /** @typedef {import("./decode.js").Decoder} Decoder */
 /** @typedef {import("./manifest.js").Generation} Generation */
+/** @typedef {import("./manifest.js").Space} Space */
 /** @typedef {import("./model.js").Architecture} Architecture */
 /** @typedef {import("./parts.js").ModelRow} ModelRow */
 /**
@@ -26,7 +28,7 @@ export class Models {
 
   /**
    * @param {Objects} reader
-   * @param {Pick<Generation, "models" | "spaces">} generation
+   * @param {Pick<Generation, "models" | "settings" | "spaces">} generation
    */
   constructor(reader, generation) {
     this.#reader = reader;
@@ -70,8 +72,25 @@ export class Models {
     const own = await this.#weights(arch, row.model_id, row.length, row.kind);
     const network = backbone ? new Network(arch, backbone, own) : new Network(arch, own, null);
     const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
-    const layered = space.code !== undefined;
-    return Object.freeze({ network, scale: space.scale, codeScale, layered });
+    const codes = await this.#codes(space);
+    return Object.freeze({ network, scale: space.scale, codeScale, codes });
+  }
+
+  /** The fidelity codes of a space, null without. @param {Space} space */
+  async #codes({ code, code_length: length = 0, together, together_length: more = 0 }) {
+    if (code === undefined) return null;
+    const tile = await this.#layer(code, length);
+    const place = together === undefined ? null : await this.#layer(together, more);
+    return Object.freeze({ tile, place });
+  }
+
+  /** @param {string} sha256 @param {number} length */
+  #layer(sha256, length) {
+    return this.#once.get(`layer ${sha256}`, async () => {
+      const { bands, height, width } = this.#generation.settings;
+      const bytes = await this.#reader.object("model", sha256, length);
+      return loadLayer(bytes, { bands: bands.length, height, width });
+    });
   }
 
   /**
