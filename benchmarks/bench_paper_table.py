@@ -115,13 +115,14 @@ def paper_rows() -> list[Row]:
     for name, size in PAPER:
         counted = size + PAPER_DECODERS * name.endswith("VAE")
         rows.append(
-            _row("paper", name)
+            blank("paper", name)
             | {"ratio, shards alone": PAPER[0][1] / size, "ratio, as built": PAPER[0][1] / counted}
         )
     return rows
 
 
-def _row(dataset: str, storage: str) -> Row:
+def blank(dataset: str, storage: str) -> Row:
+    """A row of which nothing is known."""
     keys = (
         "tiles", "native mse", "mse / PCA-16", "quality", "bytes a tile, 1e6",
         "ratio, shards alone", "ratio, as built", "ratio, 1e5 tiles", "ratio, 1e6 tiles",
@@ -204,9 +205,9 @@ def measure(name: str, folder: Path) -> list[Row]:
     rows = []
     for title, size in (("raw native samples", stored.raw), ("LZW GeoTIFF", stored.lzw_geotiff)):
         lossless = Disk(round(size * tiles), 0, 0, tiles)
-        rows.append(counted(_row(name, title), stored.raw, lossless, 0.0, wanted))
+        rows.append(counted(blank(name, title), stored.raw, lossless, 0.0, wanted))
     bare = Disk(NUMBERS * tiles, 0, pca.model_bytes, tiles)
-    head = _row(name, "PCA, 16 int8, no index")
+    head = blank(name, "PCA, 16 int8, no index")
     rows.append(counted(head, stored.raw, bare, wanted, wanted))
     error = float(np.mean((pca.images - task.test.images) ** 2))
     for title, recipe in recipes(task.recipe, error).items():
@@ -214,7 +215,7 @@ def measure(name: str, folder: Path) -> list[Row]:
         out = folder / f"{name}-{recipe.dim}-{recipe.codec}-{recipe.bits}"
         archive = build(task, recipe, out)
         found = float(np.nanmedian(native.native_error(task, decoded(task, archive))))
-        row = _row(name, title) | {"quality": recipe.quality or None}
+        row = blank(name, title) | {"quality": recipe.quality or None}
         row = counted(row, stored.raw, disk(out), found, wanted)
         rows.append(row | {"row_bytes": row_bytes(out)})
         say(f"{time.monotonic() - began:.0f} s: {json.dumps(rows[-1])}")
@@ -249,8 +250,12 @@ def main() -> int:
     """Measure and save; 2 when a set's data is not at hand, 1 when the goal is not met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--resume", action="store_true", help="keep other sets of the last result")
     options = parser.parse_args()
     rows = paper_rows()
+    if options.resume:
+        before = json.loads((report.HERE / "results" / "paper_table.json").read_text())["rows"]
+        rows += [row for row in before if row["dataset"] not in ("paper", *options.sets)]
     try:
         with tempfile.TemporaryDirectory(prefix="paper-table-") as folder:
             for name in options.sets:

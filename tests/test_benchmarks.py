@@ -287,7 +287,8 @@ def test_a_set_meets_the_goal_only_at_the_error_of_pca(bench):
     table = bench("bench_paper_table")
     held = table.Disk(shards=1000, regions=0, rest=0, tiles=100)
     near, far = (
-        table.counted(table._row("a", "ours"), 20_000.0, held, error, 2.0) | {"row_bytes": {"x": 1}}
+        table.counted(table.blank("a", "ours"), 20_000.0, held, error, 2.0)
+        | {"row_bytes": {"x": 1}}
         for error in (2.0, 2.1)
     )
     assert near["ratio, 1e6 tiles"] == 2000
