@@ -35,6 +35,8 @@ SETS = ("bigearthnet", "s2_33TW", "demo")
 NUMBERS = 16
 COUNTS = (100_000, 1_000_000)
 GOAL = 1000
+# What is asked of the code: tiles held out come out worse than those that its step is fitted to.
+MARGIN = 0.75
 # The paper's storage table: method, bytes of the whole.
 PAPER = (
     ("Sentinel-2 SAFE", 120.88e9),
@@ -186,17 +188,18 @@ def decoded(task: sets.Task, archive: Archive) -> sets.Images:
 def recipes(base: Recipe, error: float) -> dict[str, Recipe]:
     """The recipes that are built; error: mean squared, of PCA over the cells of test tiles."""
     lean = replace(base, bits=0)
-    coded = replace(lean, dim=8, quality=f"mse {error:.3g}")
+    quality = f"mse {MARGIN * error:.3g}"
     return {
         "archive, as by default": base,
         "archive, 16 numbers, no bits": replace(lean, dim=16),
-        "archive, 8 numbers, no bits, code": coded,
-        "archive, 2 numbers, no bits, code, one decoder": replace(coded, dim=2, codec="shared"),
+        "archive, 2 numbers, no bits, code, one decoder": replace(
+            lean, dim=2, codec="shared", quality=quality
+        ),
     }
 
 
-def measure(name: str, folder: Path) -> list[Row]:
-    """The rows of a set."""
+def measure(name: str, folder: Path, known: Sequence[Row]) -> list[Row]:
+    """The rows of a set; those known are not measured again."""
     task = sets.load(name)
     stored = native.lossless(task)
     (pca,) = vectors.pca(task, (NUMBERS,))
@@ -211,6 +214,15 @@ def measure(name: str, folder: Path) -> list[Row]:
     rows.append(counted(head, stored.raw, bare, wanted, wanted))
     error = float(np.mean((pca.images - task.test.images) ** 2))
     for title, recipe in recipes(task.recipe, error).items():
+        same = [
+            row
+            for row in known
+            if (row["dataset"], row["storage"]) == (name, title)
+            and row["quality"] == (recipe.quality or None)
+        ]
+        if same:
+            rows += same
+            continue
         began = time.monotonic()
         out = folder / f"{name}-{recipe.dim}-{recipe.codec}-{recipe.bits}"
         archive = build(task, recipe, out)
@@ -250,16 +262,17 @@ def main() -> int:
     """Measure and save; 2 when a set's data is not at hand, 1 when the goal is not met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--resume", action="store_true", help="keep other sets of the last result")
+    parser.add_argument("--resume", action="store_true", help="keep what the last result has")
     options = parser.parse_args()
-    rows = paper_rows()
+    known: list[Row] = []
     if options.resume:
-        before = json.loads((report.HERE / "results" / "paper_table.json").read_text())["rows"]
-        rows += [row for row in before if row["dataset"] not in ("paper", *options.sets)]
+        known = json.loads((report.HERE / "results" / "paper_table.json").read_text())["rows"]
+    rows = paper_rows()
+    rows += [row for row in known if row["dataset"] not in ("paper", *options.sets)]
     try:
         with tempfile.TemporaryDirectory(prefix="paper-table-") as folder:
             for name in options.sets:
-                rows += measure(name, Path(folder))
+                rows += measure(name, Path(folder), known)
                 say(str(report.save("paper_table", rows)))
     except BadInput as error:
         print(f"paper_table: {error}", file=sys.stderr)

@@ -34,7 +34,7 @@ from embarchive.store import open_store
 # Regions and shards of sizes that a part of the scene has several of; the rest is as it comes.
 RECIPE = Recipe(steps=50, adapter_steps=10, region_prefix=3, shard_prefix=4)
 QUALITIES = ("", "32 bytes")
-PARTS, ROUNDS, LEAST = 12, 3, 0.8
+PARTS, ROUNDS, LEAST = 20, 3, 0.8
 Row = dict[str, Any]
 
 
