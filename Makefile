@@ -98,6 +98,8 @@ bench: .venv/ready .venv/imagery .venv/codecs browser
 	$(BIN)/python benchmarks/bench_sizing.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_train_many.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_storage.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_paper_table.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_rates.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_metric_loss.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_receptive_field.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_drift.py || status=$$?; \

@@ -80,9 +80,11 @@ def native_error(task: Task, images: Images) -> NDArray[np.float64]:
         rows = np.flatnonzero(test.scene == number)
         for at, band in enumerate(scene.bands):
             with rasterio.open(band.path) as source:
+                # At once: a JPEG 2000 file is decoded whole for each window.
+                whole = source.read(band.index)
                 for i in rows.tolist():
                     name = str(test.sample.geohash[i])
-                    lon, lat, values = _samples(source, band, name)
+                    lon, lat, values = _samples(source, whole, name)
                     a, _, left, _, e, top = grids.transform(name)
                     place = np.stack(
                         [
@@ -101,7 +103,7 @@ def native_error(task: Task, images: Images) -> NDArray[np.float64]:
 
 
 def _samples(
-    source: rasterio.DatasetReader, band: Band, name: str
+    source: rasterio.DatasetReader, whole: NDArray[np.generic], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.generic]]:
     """Longitude, latitude and stored value (m,) of the samples whose centre lies in a cell."""
     west, south, east, north = grid.bounds([name])[0].tolist()
@@ -110,8 +112,9 @@ def _samples(
     top, left = max(0, math.floor(exact.row_off)), max(0, math.floor(exact.col_off))
     end = min(source.height, math.ceil(exact.row_off + exact.height))
     right = min(source.width, math.ceil(exact.col_off + exact.width))
-    window = Window(left, top, max(1, right - left), max(1, end - top))
-    values = source.read(band.index, window=window)
+    end, right = max(end, top + 1), max(right, left + 1)
+    values = whole[top:end, left:right]
+    window = Window(left, top, right - left, end - top)
     rows, columns = np.indices(values.shape)
     x, y = source.window_transform(window) @ (columns.ravel() + 0.5, rows.ravel() + 0.5)
     lon, lat = (np.array(axis) for axis in transform(source.crs, "EPSG:4326", x, y))

@@ -97,11 +97,18 @@ def single_band(rows: list[Row]) -> list[Row]:
     return list(view.values())
 
 
+def paper_table(rows: list[Row]) -> list[Row]:
+    """Without what takes the bytes."""
+    left_out = ("disk", "row_bytes", "quality")
+    return [{key: row[key] for key in row if key not in left_out} for row in rows]
+
+
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
 VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "storage": storage,
     "regions": regions,
     "single_band": single_band,
+    "paper_table": paper_table,
 }
 
 

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from networks import TINY, random_chips, random_weights
 
 from embarchive import model
+from embarchive.errors import BadInput
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+DEMO = Path(model.__file__).parent / "demo"
 
 
 def load(name):
@@ -239,6 +242,84 @@ def test_break_even_counts_what_the_models_take(bench):
     assert storage.break_even(ours, theirs) == pytest.approx(1000 / 5)
     assert storage.break_even(ours | {"code_bytes": 25.0}, theirs) is None
     assert storage.break_even(ours | {"mse_median": 0.5}, theirs) is None
+
+
+def test_break_even_stands_with_the_fidelity_code_alone(bench):
+    pytest.importorskip("imagecodecs"), pytest.importorskip("av")
+    storage = bench("bench_storage")
+    tiles, scene = storage.JPEG2000.values()
+    sizes = {
+        tiles: ((4.0, 10.0, 100), (1.0, 40.0, 100)), scene: ((4.0, 5.0, 0), (1.0, 20.0, 0)),
+        "embarchive code": ((2.0, 15.0, 1100),), "PCA, int8": ((2.0, 1.0, 1100),),
+    }  # fmt: skip
+    keys = ("mse_median", "code_bytes", "model_bytes")
+    rows = [
+        {"dataset": "a", "method": method, "rate": "slope", **dict(zip(keys, one, strict=True))}
+        for method, some in sizes.items()
+        for one in some
+    ]
+    rows.append(rows[0] | {"dataset": "b", "code_bytes": 1.0})
+    found = storage.with_break_even(rows)
+    (ours,) = (row for row in found if row["method"] == "embarchive code")
+    assert ours["break_even_tiles"] == pytest.approx(200)
+    assert ours["break_even_scene"] is None
+    others = [row for row in found if row["method"] != "embarchive code"]
+    assert {row[key] for row in others for key in storage.JPEG2000} == {None}
+
+
+# ---------------------------------------------------------------- the paper's table
+
+
+def test_the_papers_ratios_are_its_own_and_fall_with_its_decoders(bench):
+    pytest.importorskip("scipy")
+    rows = {row["storage"]: row for row in bench("bench_paper_table").paper_rows()}
+    single, multi = rows["single-band VAE"], rows["multi-band VAE"]
+    assert round(single["ratio, shards alone"]) == 477
+    assert round(multi["ratio, shards alone"]) == 6205
+    assert multi["ratio, as built"] == pytest.approx(multi["ratio, shards alone"] / 49)
+    assert rows["LZW GeoTIFF"]["ratio, as built"] < 1
+
+
+def test_every_file_of_an_archive_is_counted_once(bench, tmp_path):
+    pytest.importorskip("scipy")
+    table = bench("bench_paper_table")
+    root = tmp_path / "archive"
+    shutil.copytree(DEMO, root)
+    found = table.disk(root)
+    assert found.total == sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    assert found.a_tile(found.tiles) == pytest.approx(found.total / found.tiles)
+    assert found.shards == sum(
+        path.stat().st_size
+        for name in ("embeddings", "blocks")
+        for path in (root / name).rglob("*")
+        if path.is_file()
+    )
+    many = found.a_tile(10**9), found.a_tile(10**9, places=True)
+    assert many[0] == pytest.approx(found.shards / found.tiles, rel=1e-3)
+    assert many[1] == pytest.approx((found.shards + found.regions) / found.tiles, rel=1e-3)
+    assert many[0] < many[1]
+    assert sum(table.row_bytes(root).values()) * found.tiles == pytest.approx(
+        found.shards, rel=1e-3
+    )
+    (root / "staging").mkdir()
+    (root / "staging" / "left.json").write_text("{}")
+    with pytest.raises(BadInput, match="staging"):
+        table.disk(root)
+
+
+def test_a_set_meets_the_goal_only_at_the_error_of_pca(bench):
+    pytest.importorskip("scipy")
+    table = bench("bench_paper_table")
+    held = table.Disk(shards=1000, regions=0, rest=0, tiles=100)
+    near, far = (
+        table.counted(table.blank("a", "ours"), 20_000.0, held, error, 2.0)
+        | {"row_bytes": {"x": 1}}
+        for error in (2.0, 2.1)
+    )
+    assert near["ratio, 1e6 tiles"] == 2000
+    assert table.judge([near]) == 0
+    assert table.judge([far]) == 1
+    assert table.judge([far, near]) == 0
 
 
 def test_no_training_tile_of_a_set_touches_a_test_tile(bench, real_data, monkeypatch):

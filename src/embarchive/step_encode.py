@@ -59,7 +59,8 @@ def encode_step(
     return {"plan": staging.plan_id, "shards": len(mine)}
 
 
-def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.Encoder:
+def encoder_of(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.Encoder:
+    """What encodes the tiles of a plan whose networks are trained. Raises BadInput."""
     record = base_record(store, staging, job)
     if record is None:
         raise BadInput("encode: expected trained networks; run train first")
@@ -100,7 +101,7 @@ def _encoder(out: str, store: Store, staging: Staging, job: JobPlan) -> encode.E
 def _encode_shards(
     out: str, store: Store, staging: Staging, job: JobPlan, mine: Sequence[str], progress: Report
 ) -> None:
-    encoder = _encoder(out, store, staging, job)
+    encoder = encoder_of(out, store, staging, job)
     record = base_record(store, staging, job)
     assert record is not None
     bands = read_bands(staging, record)
