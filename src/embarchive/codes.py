@@ -22,6 +22,8 @@ from embarchive.model import Array
 TILE, PLACE = b"\0", b"\1"
 # Share of a tile that has to be data and not cloud.
 CLEAR = 0.8
+# Region decoders whose rows may share a stream: others have vectors of their own in the column.
+DECODERS = ("adapter", "shared")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Fit the fidelity layer of a space: its block, its step, what it is of, and its filter."""
+"""Fit the fidelity layer of a space: its block, its quantiser step, pixels or what the embedding
+lacks of them, and its filter; and the code of dates together."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from embarchive import (
     refine,
     regions,
 )
-from embarchive.codes import CLEAR, complete, pictures, share, slots
+from embarchive.codes import CLEAR, DECODERS, complete, pictures, share, slots
 from embarchive.errors import BadInput
 from embarchive.fitting import Base
 from embarchive.gather import Sample, chip_grid
@@ -80,7 +81,9 @@ def add_layer(
     train, test = (_tiles(base, some, when, dates) for some in samples)
     peak, bands = base.space.peak, len(settings.bands)
     tile = fit(chip_grid(settings), train, quality, peak, recipe, step)
-    place = fit_place(tile, train, dates, quality, peak, recipe, step)
+    place = None
+    if settings.codec in DECODERS:
+        place = fit_place(tile, train, dates, quality, peak, recipe, step)
     written = [None if one is None else _put(store, one, recipe) for one in (tile, place)]
     code, together = written
     assert code is not None

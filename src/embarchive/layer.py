@@ -100,8 +100,10 @@ def load_layer(data: bytes, bands: int, height: int, width: int) -> Layer:
         dates = tuple(about["dates"].split())
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"code: expected safetensors of a code, found {str(error)[:80]}") from None
-    if (kind, version) != ("code", VERSION) or basis not in BASES:
-        raise Damaged(f"code: expected version {VERSION}, found {kind} {version} of {basis}"[:160])
+    if (kind, version) != ("code", VERSION):
+        raise Damaged(f"code: expected a code of version {VERSION}, found {kind} {version}"[:160])
+    if basis not in BASES:
+        raise Damaged(f"code: basis: expected one of {', '.join(BASES)}, found {basis}"[:160])
     filtered = part(found, "filter.")
     code = _code({k: v for k, v in found.items() if not k.startswith("filter.")}, sizes)
     wanted = bands * max(1, len(dates))
@@ -111,7 +113,7 @@ def load_layer(data: bytes, bands: int, height: int, width: int) -> Layer:
             f"{code.basis.shape[1]} in {code.height} x {code.width}"
         )
     if not 0 <= sizes["most"] <= 1 << 20:
-        raise Damaged(f"code: expected a length of 0 or more, found {sizes['most']}")
+        raise Damaged(f"code: most: expected 0 to {1 << 20} bytes, found {sizes['most']}")
     weights = _filter(filtered, code, bands) if filtered else None
     return Layer(code, basis, sizes["most"], weights, dates)
 

@@ -155,7 +155,7 @@ def _together(
     """By number of the scene and cell: what a tile shares with the other dates of its place. Only
     where none of them is stored yet: a stream stands with the first."""
     place = encoder.codes and encoder.codes.place
-    if not place or job.settings.codec != "adapter":
+    if not place:
         return {}
     scenes = [scene_from_json(values) for values in job.scenes]
     slot = slots([one.datetime for one in scenes], place.dates)
