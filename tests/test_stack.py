@@ -147,6 +147,17 @@ def test_bands_of_a_place_and_date_are_stacked_for_an_index(added):
         embarchive.stack_bands(after, ["B08", "B08"])
 
 
+def test_a_feed_is_of_a_band(added):
+    _, after = added
+    fed = list(embarchive.TileDataset(after, images=True, band="B10"))
+    assert len(fed) == len(after) // 3
+    assert all(abs(float(tile["image"].mean()) - 290) < 20 for tile in fed)
+    places = embarchive.TileDataset(after, sequences=True, min_dates=1, band="B10")
+    assert sum(len(place["embeddings"]) for place in places) == len(after) // 3
+    with pytest.raises(errors.BadInput, match="sequences: expected band, one of B02, B08, B10"):
+        embarchive.TileDataset(after, sequences=True)
+
+
 def test_the_same_scenes_again_add_nothing(added, folder):
     _, after = added
     again = build(Path(after.root), [folder / "T33XYZ_20230601_B02.tif"])

@@ -196,7 +196,7 @@ class Archive:
         embedding, bits and code; space: default the newest; band: of single bands only this one.
         Raises BadInput.
         """
-        wanted = self._in_band(make_filter(bbox, polygon, geohash, datetime), band)
+        wanted = self.in_band(make_filter(bbox, polygon, geohash, datetime), band)
         known = self.reader.schema.names
         names = [name for name in known if name not in HEAVY] if columns is None else columns
         self.reader.check_columns(names)
@@ -232,7 +232,7 @@ class Archive:
         """
         began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
         options = {"k": k, "op": op, "invert": invert, "exact": exact, "per_place": per_place}
-        wanted = self._in_band(make_filter(bbox, polygon, None, datetime), band)
+        wanted = self.in_band(make_filter(bbox, polygon, None, datetime), band)
         here = self.space(space)
         query, plan = self.query(like, unlike, wanted, here, columns, **options)
         rows = self.reader.rows(plan, wanted, self._search_columns(columns))
@@ -271,7 +271,8 @@ class Archive:
         )
         return query, plan
 
-    def _in_band(self, wanted: Filter, band: str | None) -> Filter:
+    def in_band(self, wanted: Filter, band: str | None) -> Filter:
+        """A filter for rows of a single band; as it is for None. Raises BadInput."""
         if band is None:
             return wanted
         if not oneband.single(self.settings) or band not in self.bands:

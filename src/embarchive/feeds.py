@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from embarchive import grid
+from embarchive import grid, oneband
 from embarchive.archive import Archive, open_archive
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, make_filter
@@ -49,7 +49,7 @@ class TileDataset(IterableDataset[dict[str, Any]]):
     Rows are those of the newest embedding space, as in a search, ordered by geohash,
     datetime, source; `shuffle_seed` mixes shards, and rows or places within them. Every
     worker reads whole shard prefixes, so more workers than prefixes are idle. bbox, polygon,
-    datetime as in `Archive.select`. Raises BadInput.
+    datetime, band as in `Archive.select`. Raises BadInput.
     """
 
     def __init__(
@@ -64,14 +64,17 @@ class TileDataset(IterableDataset[dict[str, Any]]):
         min_dates: int = 2,
         shuffle_seed: int | None = None,
         batch_rows: int = 1024,
+        band: str | None = None,
     ) -> None:
         for name, value in (("min_dates", min_dates), ("batch_rows", batch_rows)):
             if value < 1:
                 raise BadInput(f"{name}: expected at least 1, found {value!r}")
-        self._wanted = make_filter(bbox, polygon, None, datetime)
         self._images, self._sequences, self._min_dates = images, sequences, min_dates
         self._seed, self._batch_rows = shuffle_seed, batch_rows
         self._archive = archive if isinstance(archive, Archive) else open_archive(archive)
+        self._wanted = self._archive.in_band(make_filter(bbox, polygon, None, datetime), band)
+        if sequences and band is None and oneband.single(self._archive.settings):
+            raise BadInput(f"sequences: expected band, one of {', '.join(self._archive.bands)}")
         self._head = self._archive.head
         self._process = os.getpid()
 
