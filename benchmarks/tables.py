@@ -1,4 +1,4 @@
-"""Fills the tables of README.md from results/*.json.
+"""Fills the tables of README.md and docs/numbers.md from results/*.json.
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`, NAME that of a result.
 `python benchmarks/tables.py --check` changes nothing and ends with 1 when one is out of date.
@@ -15,7 +15,7 @@ from typing import Any
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md")
 _TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
 
 
@@ -123,13 +123,15 @@ def _cell(value: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite README.md, or with --check only compare."""
-    old = README.read_text(encoding="utf-8")
-    new = fill(old, HERE / "results")
-    if "--check" in arguments:
-        return int(new != old)
-    README.write_text(new, encoding="utf-8")
-    return 0
+    """Rewrite the pages, or with --check only compare."""
+    stale = 0
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = fill(old, HERE / "results")
+        stale |= new != old
+        if "--check" not in arguments:
+            page.write_text(new, encoding="utf-8")
+    return int(stale and "--check" in arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A transform code: principal components over channels, cosines in space (`transfo
 step, and a range coder (`rangecoder`) whose tables follow what was coded before (`contexts`). All
 that a reader does with bytes is whole numbers, so that every machine reads the same symbols and the
 same picture; the optional networks before it (the embedding's decode) and after it (`refine`) are
-in floating point. A stream is one image: a tile, or all dates of a place with as many more channels.
+in floating point. A stream is one image: a tile, or all dates of a place as one of more channels.
 """
 
 from __future__ import annotations
