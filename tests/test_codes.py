@@ -170,3 +170,17 @@ def test_dates_that_are_mostly_cloud_are_left_out():
     when = [datetime(2023, 6, day, tzinfo=UTC) for day in (3, 1, 2)]
     found = fit_layer.clear_dates(some, when)
     assert found == ("2023-06-02T00:00:00+00:00", "2023-06-03T00:00:00+00:00")
+
+
+def test_networks_of_their_own_are_coded_tile_by_tile(three_dates, tmp_path):
+    folder, recipe = three_dates
+    own = Recipe(**{**recipe.__dict__, "codec": "full", "steps": 10, "adapter_steps": 2})
+    scenes = [str(path) for path in sorted(folder.glob("*.tif"))]
+    jobs.build(scenes, str(tmp_path / "A"), own, workers=1, progress=quiet)
+    archive = embarchive.open_archive(tmp_path / "A")
+    assert "together" not in archive.info()["spaces"][0]["trained"]["code"]
+    rows = archive.select(
+        columns=["geohash", "datetime", "source", "code", "model_id", "embedding"]
+    )
+    assert min(len(code) for code in rows["code"].to_pylist()) > 8
+    assert np.isfinite(archive.decode(rows)).all()
