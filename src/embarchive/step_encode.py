@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,12 @@ from embarchive.step_train import (
     base_record,
     held_models,
     load_base,
-    load_codes,
     load_model,
     new_regions,
 )
 from embarchive.storage import Store
-from embarchive.store import open_store
+from embarchive.store import VerifiedObject, open_store
+from embarchive.weights import load_codes
 
 KEYS = ("geohash", "datetime", "source", "input_digest")
 Key = tuple[str, datetime | None, str]
@@ -94,7 +95,7 @@ def encoder_of(out: str, store: Store, staging: Staging, job: JobPlan) -> encode
         base.simhash,
         found,
         index,
-        load_codes(store, base.space, job.settings),
+        load_codes(base.space, job.settings, partial(_object, store)),
     )
 
 
@@ -143,6 +144,10 @@ def _encode_shards(
         values = write_shard_record(store, job.settings, space, name, found[name], stored[name])
         values |= {"held": held[name], "clipped": clipped[name], "generation": job.parent}
         staging.write("encode", name, values)
+
+
+def _object(store: Store, sha256: str, length: int) -> bytes:
+    return VerifiedObject(store, object_path("model", sha256), sha256, length).whole()
 
 
 def _together(

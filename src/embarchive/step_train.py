@@ -12,17 +12,14 @@ import numpy as np
 from embarchive import fit_layer, fit_regions, fitting, model, quantize, regions, tensors
 from embarchive.archive import open_archive
 from embarchive.baselines import Pca, fit_pca
-from embarchive.codes import Codes
 from embarchive.commit import find_head
 from embarchive.errors import BadInput
 from embarchive.fit_regions import Area, Work
 from embarchive.fitting import Base, Split
 from embarchive.gather import Sample, gather
-from embarchive.layer import Layer, load_layer
 from embarchive.manifest import Space, object_path
 from embarchive.memory import give_back
 from embarchive.progress import Report
-from embarchive.recipe import Settings
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.step_bands import (
@@ -236,19 +233,6 @@ def load_base(store: Store, record: Mapping[str, Any]) -> Base:
         quantize.Int8(space.scale),
         simhash,
     )
-
-
-def load_codes(store: Store, space: Space, settings: Settings) -> Codes | None:
-    """The fidelity codes of a space, hashes and numbers checked; None without."""
-    if space.code is None:
-        return None
-
-    def load(sha256: str, length: int) -> Layer:
-        data = VerifiedObject(store, object_path("model", sha256), sha256, length).whole()
-        return load_layer(data, len(settings.bands), settings.height, settings.width)
-
-    place = load(space.together, space.together_length) if space.together else None
-    return Codes(load(space.code, space.code_length), place)
 
 
 def load_model(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,23 @@ from embarchive.decode import Decoder
 from embarchive.errors import BadInput, Damaged
 from embarchive.layer import Layer, load_layer
 from embarchive.reader import Reader
+from embarchive.recipe import Settings
+
+
+def load_codes(
+    space: manifest.Space, settings: Settings, fetch: Callable[[str, int], bytes]
+) -> Codes | None:
+    """The fidelity codes of a space, None without; fetch: verified bytes by hash and length. Raises
+    Damaged."""
+    if space.code is None:
+        return None
+
+    def load(sha256: str, length: int) -> Layer:
+        data = fetch(sha256, length)
+        return load_layer(data, len(settings.bands), settings.height, settings.width)
+
+    place = load(space.together, space.together_length) if space.together else None
+    return Codes(load(space.code, space.code_length), place)
 
 
 class Models:
@@ -70,15 +88,11 @@ class Models:
         if space.code is None:
             return None
         if space.code not in self._codes:
-            tile = self._layer(space.code, space.code_length)
-            place = space.together and self._layer(space.together, space.together_length)
-            self._codes[space.code] = Codes(tile, place or None)
+            fetch = partial(self._reader.object, "model")
+            found = load_codes(space, self._generation.settings, fetch)
+            assert found is not None
+            self._codes[space.code] = found
         return self._codes[space.code]
-
-    def _layer(self, sha256: str, length: int) -> Layer:
-        s = self._generation.settings
-        data = self._reader.object("model", sha256, length)
-        return load_layer(data, len(s.bands), s.height, s.width)
 
     def _row(self, model_id: str) -> dict[str, Any]:
         for row in self.table().to_pylist():
