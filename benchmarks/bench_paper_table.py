@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from embarchive.recipe import Recipe
 from embarchive.staging import read_plan
 from embarchive.store import open_store
 
-SETS = ("bigearthnet", "s2_33TW", "demo")
+SETS = ("bigearthnet", "demo", "s2_33TW")
 NUMBERS = 16
 COUNTS = (100_000, 1_000_000)
 GOAL = 1000
@@ -198,20 +198,19 @@ def recipes(base: Recipe, error: float) -> dict[str, Recipe]:
     }
 
 
-def measure(name: str, folder: Path, known: Sequence[Row]) -> list[Row]:
-    """The rows of a set; those known are not measured again."""
+def measure(name: str, folder: Path, known: Sequence[Row]) -> Iterator[Row]:
+    """The rows of a set, as they are found; those known are not measured again."""
     task = sets.load(name)
     stored = native.lossless(task)
     (pca,) = vectors.pca(task, (NUMBERS,))
     wanted = float(np.nanmedian(native.native_error(task, pca.images)))
     tiles = len(task.train) + task.held
-    rows = []
     for title, size in (("raw native samples", stored.raw), ("LZW GeoTIFF", stored.lzw_geotiff)):
         lossless = Disk(round(size * tiles), 0, 0, tiles)
-        rows.append(counted(blank(name, title), stored.raw, lossless, 0.0, wanted))
+        yield counted(blank(name, title), stored.raw, lossless, 0.0, wanted)
     bare = Disk(NUMBERS * tiles, 0, pca.model_bytes, tiles)
     head = blank(name, "PCA, 16 int8, no index")
-    rows.append(counted(head, stored.raw, bare, wanted, wanted))
+    yield counted(head, stored.raw, bare, wanted, wanted)
     error = float(np.mean((pca.images - task.test.images) ** 2))
     for title, recipe in recipes(task.recipe, error).items():
         same = [
@@ -221,7 +220,7 @@ def measure(name: str, folder: Path, known: Sequence[Row]) -> list[Row]:
             and row["quality"] == (recipe.quality or None)
         ]
         if same:
-            rows += same
+            yield from same
             continue
         began = time.monotonic()
         out = folder / f"{name}-{recipe.dim}-{recipe.codec}-{recipe.bits}"
@@ -229,9 +228,9 @@ def measure(name: str, folder: Path, known: Sequence[Row]) -> list[Row]:
         found = float(np.nanmedian(native.native_error(task, decoded(task, archive))))
         row = blank(name, title) | {"quality": recipe.quality or None}
         row = counted(row, stored.raw, disk(out), found, wanted)
-        rows.append(row | {"row_bytes": row_bytes(out)})
-        say(f"{time.monotonic() - began:.0f} s: {json.dumps(rows[-1])}")
-    return rows
+        row["row_bytes"] = row_bytes(out)
+        say(f"{time.monotonic() - began:.0f} s: {json.dumps(row)}")
+        yield row
 
 
 def judge(rows: Sequence[Row]) -> int:
@@ -272,8 +271,9 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="paper-table-") as folder:
             for name in options.sets:
-                rows += measure(name, Path(folder), known)
-                say(str(report.save("paper_table", rows)))
+                for row in measure(name, Path(folder), known):
+                    rows.append(row)
+                    report.save("paper_table", rows)
     except BadInput as error:
         print(f"paper_table: {error}", file=sys.stderr)
         return 2
