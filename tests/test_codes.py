@@ -85,6 +85,13 @@ def test_whole_places_and_their_clearest_rows():
     assert complete([], [], [], 3).shape == (0, 3)
 
 
+def test_places_that_would_lose_their_stream():
+    names, texts = ["a", "a", "b", "b", "c"], [b"\1x", b"", b"\1y", b"", b"\0z"]
+    assert codes.orphans(names, texts, [False, True, True, True, False]) == ["a"]
+    assert codes.orphans(names, texts, [False, False, True, False, True]) == []
+    assert codes.orphans(names[:1], [None], [False]) == []
+
+
 def test_dates_of_scenes():
     first = datetime(2023, 6, 1, tzinfo=UTC)
     when = [first, None, first + timedelta(days=8), first + timedelta(days=1)]

@@ -133,6 +133,15 @@ def complete(
     return np.array(whole, np.intp).reshape(len(whole), dates)
 
 
+def orphans(
+    geohash: Sequence[str], texts: Sequence[bytes | None], keep: Sequence[bool]
+) -> list[str]:
+    """Places that would keep rows without a stream of their own and lose the one they share."""
+    rows = list(zip(geohash, texts, keep, strict=True))
+    lost = {name for name, text, kept in rows if not kept and (text or b"")[:1] == PLACE}
+    return sorted({name for name, text, kept in rows if kept and text == b"" and name in lost})
+
+
 def slots(when: Sequence[datetime | None], dates: Sequence[str]) -> dict[int, int]:
     """Which of ISO dates each scene is of, by its number; -1 for none of them."""
     days = [None if day is None else day.isoformat() for day in when]

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from embarchive import drift, rows, shards
 from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import open_archive
-from embarchive.errors import BadInput
+from embarchive.codes import orphans
+from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import Generation, ShardRow, Space, object_path
 from embarchive.progress import Report
 from embarchive.scenes import scene_from_json
@@ -116,6 +117,12 @@ def _rebased(
             if held is not None:
                 agree((g, when, source), held, digest)
             keep.append(held is None)
+        lost = orphans(columns[0], table["code"].to_pylist(), keep)
+        if base["space"].get("together") and lost:
+            raise Conflict(
+                f"tile {lost[0]}: expected none of its dates in the archive, found one that another "
+                "committer added; run the build again"
+            )
         dropped += keep.count(False)
         kept.append(table.filter(pa.array(keep)))
     if not dropped:
