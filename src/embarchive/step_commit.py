@@ -120,8 +120,8 @@ def _rebased(
         lost = orphans(columns[0], table["code"].to_pylist(), keep)
         if base["space"].get("together") and lost:
             raise Conflict(
-                f"tile {lost[0]}: expected none of its dates in the archive, found one that another "
-                "committer added; run the build again"
+                f"tile {lost[0]}: expected none of its dates in the archive, found one that "
+                "another committer added; run the build again"
             )
         dropped += keep.count(False)
         kept.append(table.filter(pa.array(keep)))
