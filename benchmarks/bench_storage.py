@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +163,17 @@ def judge(rows: Sequence[Row]) -> int:
     return bad
 
 
-def rows_of(name: str, methods: Sequence[str]) -> list[Row]:
-    """The rows of a set; a method whose rows lie in the cache is not run again."""
+def rows_of(name: str, methods: Sequence[str], run: bool = True) -> list[Row]:
+    """The rows of a set; a method whose rows lie in the cache is not run again, and others only
+    where they shall `run`."""
     task: sets.Task | None = None
     rows: list[Row] = []
     for method in ("lossless", *methods):
         path = CACHE / f"{name}-{method}.json"
         if path.is_file():
             rows += json.loads(path.read_text(encoding="utf-8"))
+            continue
+        if not run:
             continue
         task = task or sets.load(name)
         began = time.monotonic()
@@ -195,11 +199,13 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", choices=sets.SETS, default=list(sets.SETS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--resume", action="store_true", help="take rows of a run before this one")
+    parser.add_argument("--kept", action="store_true", help="take those rows and run nothing")
     options = parser.parse_args()
-    if not options.resume:
+    if not (options.resume or options.kept):
         shutil.rmtree(CACHE, ignore_errors=True)
     try:
-        rows = [row for name in options.sets for row in rows_of(name, options.methods)]
+        found = partial(rows_of, methods=options.methods, run=not options.kept)
+        rows = [row for name in options.sets for row in found(name)]
     except BadInput as error:
         print(f"storage: {error}", file=sys.stderr)
         return 2
