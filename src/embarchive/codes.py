@@ -14,9 +14,9 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import fidelity, refine
+from embarchive import fidelity
 from embarchive.errors import Damaged
-from embarchive.layer import Layer
+from embarchive.layer import Layer, rest_of
 from embarchive.model import Array
 
 TILE, PLACE = b"\0", b"\1"
@@ -90,7 +90,7 @@ def share(place: Layer, stacks: Array, decoded: Array) -> list[bytes]:
     """A stream for each place of stacks float32 (n, dates, bands, height, width), whole chips, and
     of what their embeddings decode to."""
     block = (..., *place.block(*stacks.shape[3:]))
-    rest = stacks[block] - decoded[block] if place.basis == "embedding" else stacks[block]
+    rest = rest_of(place.basis, stacks[block], decoded[block])
     n, dates, bands, height, width = rest.shape
     return fidelity.encode(place.code, rest.reshape(n, dates * bands, height, width))
 
@@ -104,9 +104,7 @@ def pictures(place: Layer, streams: Sequence[bytes], dates: Sequence[int], decod
     coded = fidelity.decode(place.code, list(distinct))
     for row, (stream, date) in enumerate(zip(streams, dates, strict=True)):
         found[row] = coded[distinct[stream], date * bands : (date + 1) * bands]
-    if place.basis == "embedding":
-        found += decoded
-    return found if place.filter is None else refine.refine(place.filter, found)
+    return place.shown(found, decoded)
 
 
 def stored(texts: Sequence[bytes], shared: Sequence[Shared | None]) -> list[bytes]:

@@ -27,7 +27,7 @@ from embarchive.codes import CLEAR, DECODERS, complete, pictures, share, slots
 from embarchive.errors import BadInput
 from embarchive.fitting import Base
 from embarchive.gather import Sample, chip_grid
-from embarchive.layer import BASES, Layer, dump_layer, load_layer
+from embarchive.layer import BASES, Layer, dump_layer, load_layer, rest_of
 from embarchive.manifest import Space, object_path
 from embarchive.model import Array
 from embarchive.recipe import Quality, Recipe, Settings, parse_quality
@@ -143,20 +143,20 @@ def fit_place(
     block = (..., *tile.block(*tiles.pixels.shape[2:]))
     pixels, decoded = tiles.pixels[rows][block], tiles.decoded[rows][block]
     n, count, bands, height, width = pixels.shape
-    rest = {"pixels": pixels, "embedding": pixels - decoded}
-    alone = _fit_step(rest[tile.basis].reshape(-1, bands, height, width), quality, peak)
+    alone = rest_of(tile.basis, pixels, decoded)
+    left_alone = _fit_step(alone.reshape(-1, bands, height, width), quality, peak)[1]
     # A stream is of all dates, so that its bytes are too.
     whole = Quality("bytes", quality.value * count) if quality.kind == "bytes" else quality
-    images = {one: rest[one].reshape(n, count * bands, height, width) for one in BASES}
-    found = {one: _fit_step(images[one], whole, peak) for one in BASES}
-    basis = min(BASES, key=lambda one: found[one][1])
-    left = found[basis][1] / (1 if quality.kind == "bytes" else count)
-    if left > LEAST_SHARED * alone[1]:
+    shape = n, count * bands, height, width
+    stacked, below = pixels.reshape(shape), decoded.reshape(shape)
+    basis, at, left = _fit_basis(stacked, below, whole, peak)
+    if left / (1 if quality.kind == "bytes" else count) > LEAST_SHARED * left_alone:
         return None
-    made = Layer(fit_fidelity.fit(images[basis], found[basis][0]), basis, dates=dates)
+    images = rest_of(basis, stacked, below)
+    made = Layer(fit_fidelity.fit(images, at), basis, dates=dates)
     flat = [one.reshape(-1, bands, height, width) for one in (pixels, decoded)]
-    coded = fidelity.decode(made.code, fidelity.encode(made.code, images[basis]))
-    coded = coded.reshape(flat[0].shape) + (flat[1] if basis == "embedding" else 0)
+    coded = fidelity.decode(made.code, fidelity.encode(made.code, images))
+    coded = made.shown(coded.reshape(flat[0].shape), flat[1])
     check = regions.assign(tiles.geohash[rows[:, 0]].tolist(), CHECK) == 0
     return _mended(made, coded, flat[0], np.repeat(check, count), recipe, step)
 
@@ -231,15 +231,9 @@ def fit(
     block = (..., slice(top, top + height), slice(left, left + width))
     some = np.random.default_rng(recipe.seed).permutation(len(tiles.pixels))[:MOST_TILES]
     pixels, decoded = tiles.pixels[some][block], tiles.decoded[some][block]
-    found = {
-        basis: _fit_step(pixels - decoded if basis == "embedding" else pixels, quality, peak)
-        for basis in BASES
-    }
-    # As many bytes, or as small an error: what is left is the lower the better.
-    basis = min(BASES, key=lambda one: found[one][1])
-    rest = pixels - decoded if basis == "embedding" else pixels
+    basis, at, _ = _fit_basis(pixels, decoded, quality, peak)
     several = quality.kind == "most"
-    code = fit_fidelity.fit(rest, found[basis][0], several)
+    code = fit_fidelity.fit(rest_of(basis, pixels, decoded), at, several)
     made = Layer(code, basis, int(quality.value) if several else 0)
     check = regions.assign(tiles.geohash[some].tolist(), CHECK) == 0
     return with_filter(made, pixels, decoded, check, recipe, step)
@@ -249,11 +243,9 @@ def with_filter(
     made: Layer, pixels: Array, decoded: Array, check: NDArray[np.bool_], recipe: Recipe, step: Step
 ) -> Layer:
     """The layer with a filter, where there may be one and it helps on the tiles to check with."""
-    rest = pixels - decoded if made.basis == "embedding" else pixels
+    rest = rest_of(made.basis, pixels, decoded)
     coded = fidelity.decode(made.code, fidelity.encode(made.code, rest, made.most or None))
-    if made.basis == "embedding":
-        coded += decoded
-    return _mended(made, coded, pixels, check, recipe, step)
+    return _mended(made, made.shown(coded, decoded), pixels, check, recipe, step)
 
 
 def _mended(
@@ -268,6 +260,16 @@ def _mended(
     )
     gain = fit_refine.gain(weights, coded[check], pixels[check])
     return replace(made, filter=weights) if gain < LEAST_GAIN else made
+
+
+def _fit_basis(
+    pixels: Array, decoded: Array, quality: Quality, peak: float
+) -> tuple[str, float, float]:
+    """What a code had better be of, its step, and what is left."""
+    found = {one: _fit_step(rest_of(one, pixels, decoded), quality, peak) for one in BASES}
+    # As many bytes, or as small an error: what is left is the lower the better.
+    basis = min(BASES, key=lambda one: found[one][1])
+    return basis, *found[basis]
 
 
 def _fit_step(images: Array, quality: Quality, peak: float) -> tuple[float, float]:

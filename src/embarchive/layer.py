@@ -54,18 +54,26 @@ class Layer:
         """Streams of chips float32 (n, bands, height, width) whose embeddings decode to
         `decoded`."""
         block = (..., *self.block(*chips.shape[2:]))
-        rest = chips[block] - decoded[block] if self.basis == "embedding" else chips[block]
+        rest = rest_of(self.basis, chips[block], decoded[block])
         return fidelity.encode(self.code, rest, self.most or None)
 
     def apply(self, decoded: Array, streams: Sequence[bytes]) -> Array:
         """Chips with what the streams say in their block, of what the embeddings decode to."""
         block = (..., *self.block(*decoded.shape[2:]))
         found = decoded.copy()
-        coded = fidelity.decode(self.code, streams)
-        if self.basis == "embedding":
-            coded += decoded[block]
-        found[block] = coded if self.filter is None else refine.refine(self.filter, coded)
+        found[block] = self.shown(fidelity.decode(self.code, streams), decoded[block])
         return found
+
+    def shown(self, coded: Array, decoded: Array) -> Array:
+        """Blocks of tiles float32 (n, bands, height, width), of what the code says of them and what
+        their embeddings decode to."""
+        whole = coded + decoded if self.basis == "embedding" else coded
+        return whole if self.filter is None else refine.refine(self.filter, whole)
+
+
+def rest_of(basis: str, pixels: Array, decoded: Array) -> Array:
+    """What a code of a basis is of: pixels, or what the embedding's decode lacks of them."""
+    return pixels - decoded if basis == "embedding" else pixels
 
 
 def dump_layer(layer: Layer, numbers: str) -> bytes:

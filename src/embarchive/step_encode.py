@@ -106,14 +106,15 @@ def _encode_shards(
     record = base_record(store, staging, job)
     assert record is not None
     bands = read_bands(staging, record)
-    space = encoder_space(store, staging, job)
+    space = dict(record["space"])
     stored = {name: stored_rows(out, job, name, space["space_id"]) for name in mine}
     found: dict[str, list[pa.Table]] = {name: [] for name in mine}
     held = dict.fromkeys(mine, 0)
     clipped: dict[str, dict[str, list[int]]] = {name: {} for name in mine}
     prefix = job.settings.shard_prefix
-    work = list(zip(job.scenes, plan_cells(job), strict=True))
-    together = _together(encoder, job, mine, stored, progress)
+    every = plan_cells(job)
+    work = list(zip(job.scenes, every, strict=True))
+    together = _together(encoder, job, every, mine, stored, progress)
     total = sum(len(cells) for _, cells in work)
     done = 0
     for number, (values, cells) in enumerate(work):
@@ -153,6 +154,7 @@ def _object(store: Store, sha256: str, length: int) -> bytes:
 def _together(
     encoder: encode.Encoder,
     job: JobPlan,
+    cells: Sequence[NDArray[np.str_]],
     mine: Sequence[str],
     stored: Mapping[str, Stored],
     progress: Report,
@@ -164,7 +166,6 @@ def _together(
         return {}
     scenes = [scene_from_json(values) for values in job.scenes]
     slot = slots([one.datetime for one in scenes], place.dates)
-    cells = plan_cells(job)
     prefix = job.settings.shard_prefix
     wanted = np.unique(
         np.concatenate([cells[i] for i, at in slot.items() if at >= 0] or [cells[0][:0]])
@@ -259,14 +260,6 @@ def stored_rows(out: str, job: JobPlan, prefix: str, space_id: str) -> Stored:
         frozenset(key[0] for some in keys.values() for key in some),
         frozenset(key[2] for some in others for key in some),
     )
-
-
-def encoder_space(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any]:
-    """The space that a plan encodes in."""
-    record = base_record(store, staging, job)
-    if record is None:
-        raise BadInput("encode: expected trained networks; run train first")
-    return dict(record["space"])
 
 
 def write_shard_record(
