@@ -2,17 +2,13 @@
 
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import SETTINGS
+from kills import killed_runs
 from test_jobs import quiet
 from test_step_drift import RECIPE, write
 
@@ -146,17 +142,9 @@ def test_a_shared_region_of_another_codec_is_not_fitted_anew():
 
 def test_a_build_killed_at_random_moments_completes_when_run_again(scenes, tmp_path):
     out = tmp_path / "A"
-    code = (
-        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
-        f"jobs.build({[str(path) for path in scenes]!r}, {str(out)!r}, {AUTO!r}, workers=1,"
-        " progress=lambda stage, done, total: None)"
-    )
-    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
-    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(float(rng.uniform(2.0, 6.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    job = f"build({[str(path) for path in scenes]!r}, {str(out)!r}, {AUTO!r}"
+    for _ in killed_runs(job, 2.0, 6.0):
+        pass
     archive = build(out, scenes)
     assert archive.generation == 1 and set(archive.info()["decoders"]) <= set(KINDS)
     assert verify.verify(open_store(str(out)))["ok"]

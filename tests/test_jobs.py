@@ -1,11 +1,6 @@
 """Builds from small rasters: plan, train, encode, commit, append, conflict, bad input."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from kills import killed_runs
 from rasterio import Affine
 
 import embarchive
@@ -234,18 +230,8 @@ def test_a_build_killed_at_random_moments_completes_when_run_again(
     scene: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "archive"
-    code = (
-        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
-        f"jobs.build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}, workers=1,"
-        " progress=lambda stage, done, total: None)"
-    )
-    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
-    kills = 20 if os.environ.get("EMBARCHIVE_TORTURE") else 4
-    for _ in range(kills):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(float(rng.uniform(1.0, 6.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    job = f"build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}"
+    for _ in killed_runs(job, 1.0, 6.0, 4):
         if (out / "embarchive.json").exists():
             assert embarchive.open_archive(out).generation == 1
     jobs.build([str(scene)], str(out), RECIPE, workers=1, progress=quiet)

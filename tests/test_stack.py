@@ -1,17 +1,13 @@
 """Archives of single bands: built, added to, searched within a band, put together again."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from kills import killed_runs
 from rasterio import Affine
 from test_jobs import quiet
 
@@ -212,17 +208,8 @@ def test_array_jobs_add_a_band_as_one_build_does(folder, tmp_path):
 def test_an_append_of_a_band_killed_at_random_completes_when_run_again(first, tmp_path):
     out = Path(shutil.copytree(first.root, tmp_path / "A"))
     scene = write(tmp_path, "B05", (1000, 100))
-    code = (
-        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
-        f"jobs.build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}, workers=1,"
-        " progress=lambda stage, done, total: None)"
-    )
-    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
-    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(float(rng.uniform(1.5, 5.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    job = f"build([{str(scene)!r}], {str(out)!r}, {RECIPE!r}"
+    for _ in killed_runs(job, 1.5, 5.0):
         assert embarchive.open_archive(out).spaces[-1].space_id == first.spaces[-1].space_id
     after = build(out, [scene])
     assert "B05" in after.bands and len(after.select(band="B05"))

@@ -2,18 +2,14 @@
 
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from kills import killed_runs
 from rasterio import Affine
 from test_jobs import quiet
 
@@ -198,17 +194,8 @@ def test_encode_asks_for_the_watch_and_parts_give_what_one_build_does(archive, b
 
 def test_an_append_killed_while_it_fits_a_version_completes_when_run_again(archive, tmp_path):
     scene = write(tmp_path / "field_20231001.tif", 2, change=True)
-    code = (
-        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
-        f"jobs.build([{str(scene)!r}], {str(archive)!r}, {RECIPE!r}, workers=1,"
-        " progress=lambda stage, done, total: None)"
-    )
-    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
-    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(float(rng.uniform(2.0, 6.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    job = f"build([{str(scene)!r}], {str(archive)!r}, {RECIPE!r}"
+    for _ in killed_runs(job, 2.0, 6.0):
         assert embarchive.open_archive(archive).generation in (1, 2)
     append(archive, scene)
     assert embarchive.open_archive(archive).generation == 2

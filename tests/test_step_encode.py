@@ -1,17 +1,14 @@
 """A second embedding space beside the first: rows of both, and readers that use the newest."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import killed_runs
 from test_jobs import RECIPE, quiet, write_scene
 
 import embarchive
@@ -124,17 +121,8 @@ def test_regions_of_two_spaces_have_models_of_their_own(made):
 def test_a_space_that_was_killed_while_it_was_made_completes_when_run_again(made, tmp_path):
     root, old, _, scenes = made
     out, other = shutil.copytree(root, tmp_path / "A"), replace(RECIPE, seed=3)
-    code = (
-        "from embarchive import jobs\nfrom embarchive.recipe import Recipe\n"
-        f"jobs.reencode({scenes!r}, {str(out)!r}, {other!r}, workers=1,"
-        " progress=lambda stage, done, total: None)"
-    )
-    rng = np.random.default_rng(int(os.environ.get("EMBARCHIVE_SEED", "0")))
-    for _ in range(20 if os.environ.get("EMBARCHIVE_TORTURE") else 3):
-        child = subprocess.Popen([sys.executable, "-c", code])
-        time.sleep(float(rng.uniform(2.0, 6.0)))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    job = f"reencode({scenes!r}, {str(out)!r}, {other!r}"
+    for _ in killed_runs(job, 2.0, 6.0):
         assert embarchive.open_archive(out).generation in (2, 3)
     jobs.reencode(scenes, str(out), other, workers=1, progress=quiet)
     archive = embarchive.open_archive(out)
