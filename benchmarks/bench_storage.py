@@ -39,6 +39,7 @@ METHODS: dict[str, Method] = {
     "pca": vectors.pca,
     "embedding": vectors.embedding,
     "code": ours.code,
+    "dates": ours.dates,
     "jpeg2000_whole_tiles": classical.jpeg2000_whole_tiles,
     "jpeg2000_tiles": classical.jpeg2000_tiles,
     "jpeg2000_scene": classical.jpeg2000_scene,
@@ -47,6 +48,8 @@ METHODS: dict[str, Method] = {
     "jpeg_xl_scene": classical.jpeg_xl_scene,
     "avif_scene": classical.avif_scene,
 }
+# What sets of all dates of a place are for: theirs beside the best methods of single dates.
+OF_DATES = ("code", "dates", "jpeg2000_tiles", "jpeg2000_scene", "hevc_scene")
 JPEG2000 = {
     "break_even_tiles": "JPEG 2000, tiles, shared headers",
     "break_even_scene": "JPEG 2000, scene, headers stripped",
@@ -168,7 +171,9 @@ def rows_of(name: str, methods: Sequence[str], run: bool = True) -> list[Row]:
     where they shall `run`."""
     task: sets.Task | None = None
     rows: list[Row] = []
-    for method in ("lossless", *methods):
+    together = sets.SETS[name].together
+    suited = [one for one in methods if (one in OF_DATES if together else one != "dates")]
+    for method in ("lossless", *suited):
         path = CACHE / f"{name}-{method}.json"
         if path.is_file():
             rows += json.loads(path.read_text(encoding="utf-8"))

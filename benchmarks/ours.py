@@ -24,7 +24,7 @@ def code(task: Task, targets: Sequence[int]) -> list[Coded]:
     target, and for each tile the finest step that keeps to it."""
     found = []
     for target in targets:
-        made = _filtered(task, Layer(_at(task, target), "pixels"))
+        made = _filtered(task, Layer(_at(_train(task), task.test.images, target), "pixels"))
         found += _both(task, target, "slope", made)
         # Two octaves below it few tiles could keep to the target.
         step = float(made.code.steps[0]) / 4
@@ -32,6 +32,35 @@ def code(task: Task, targets: Sequence[int]) -> list[Coded]:
         # The filter has seen pictures of the same number of bytes.
         found += _both(task, target, "equal", Layer(several, "pixels", target, made.filter))
     return found
+
+
+def dates(task: Task, targets: Sequence[int]) -> list[Coded]:
+    """All dates of a place in one stream, whose bytes are those of its dates together; targets: of
+    a tile, as everywhere."""
+    n = int(task.test.date.max()) + 1
+    train, test = (_stacks(some.images, n) for some in (task.train, task.test))
+    found = []
+    for target in targets:
+        made = _at(train, test, target * n)
+        streams = fidelity.encode(made, test)
+        images = fidelity.decode(made, streams).reshape(task.test.images.shape)
+        place = Layer(made, "pixels", dates=tuple(map(str, range(n))))
+        name, model = "embarchive code of dates", len(dump_layer(place, "float16"))
+        size = float(np.mean([len(stream) for stream in streams])) / n
+        found.append(Coded(f"{name}, no filter", target, "slope", size, model, images))
+        place = fit_layer.with_filter_of_dates(
+            place, train, train, task.train.sample.geohash[::n], task.recipe, lambda *at: None
+        )
+        if place.filter is not None:
+            images = refine.refine(place.filter, images)
+            model = len(dump_layer(place, "float16"))
+        found.append(Coded(name, target, "slope", size, model, images))
+    return found
+
+
+def _stacks(images: Images, dates: int) -> Images:
+    """Dates of places as bands float32 (places, dates x bands, height, width)."""
+    return images.reshape(len(images) // dates, -1, *images.shape[2:])
 
 
 def _both(task: Task, target: int, rate: str, made: Layer) -> list[Coded]:
@@ -63,9 +92,10 @@ def _filtered(task: Task, plain: Layer) -> Layer:
     return fit_layer.with_filter(plain, pixels, pixels, check, task.recipe, lambda *at: None)
 
 
-def _at(task: Task, target: int) -> Code:
-    """The code of a step at which the test tiles take the target on average, or barely less."""
-    train, test = _train(task)[:: max(1, len(task.train) // TRIED)], task.test.images
+def _at(images: Images, test: Images, target: int) -> Code:
+    """A code fitted to images, of a step at which test images take the target on average, or barely
+    less."""
+    train = images[:: max(1, len(images) // TRIED)]
     place, slope = math.log(float(train.std())), 1.2
     tried: list[tuple[float, float]] = []
     for _ in range(TRIES):
@@ -79,4 +109,4 @@ def _at(task: Task, target: int) -> Code:
         place += np.clip((tried[-1][1] + NEAR / 2) / min(max(slope, 0.3), 3.0), -2, 2)
     good = [one for one in tried if one[1] <= 0] or tried
     step = math.exp(max(good, key=lambda one: one[1])[0])
-    return fit_fidelity.fit(_train(task), step)
+    return fit_fidelity.fit(images, step)

