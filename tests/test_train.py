@@ -187,3 +187,18 @@ def test_dark_pixels_do_not_pull_at_an_index():
     assert train.index_error(target, w, image, x).item() == pytest.approx(both / 2)
     some = replace(target, floor=0.75)
     assert train.index_error(some, w, image, x).item() == pytest.approx(abs(-0.8 - 0.5) / 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 9, 10, 19, 100])
+def test_any_number_of_steps_has_a_rate_that_rises_and_falls(steps):
+    value = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([value], lr=1.0)
+    schedule = train.one_cycle(optimiser, [0.5], steps, 100)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    assert np.isfinite(rates).all() and 0 < max(rates) <= 0.5
+    if steps > 2:
+        assert max(rates) > 0.3 and rates[-1] < max(rates)

@@ -90,7 +90,7 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Levels:
     """What is written of n tiles: level int64 (positions, n); kind: the classes, likewise; end
     (n,): index into ends; step (n,): index into steps; bits float64 (n,): about what it takes."""
 
@@ -155,7 +155,7 @@ def coefficients(code: Code, images: Images) -> Floats:
     return np.ascontiguousarray(found.reshape(len(images), -1)[:, code.order].T)
 
 
-def picture(code: Code, choice: Choice) -> Images:
+def picture(code: Code, choice: Levels) -> Images:
     """What a reader sees of a choice, float32 (n, channels, height, width)."""
     level, n = choice.level, choice.level.shape[1]
     size = np.abs(level)
@@ -171,7 +171,7 @@ def picture(code: Code, choice: Choice) -> Images:
     return found
 
 
-def choose(code: Code, values: Floats, step: Ints, slope: float = SLOPE) -> Choice:
+def choose(code: Code, values: Floats, step: Ints, slope: float = SLOPE) -> Levels:
     """Levels of coefficients (positions, n) at steps (n,): each the rounded one or the one below,
     whichever is worth its bits, and the end after which no more is."""
     x = np.abs(values) / code.steps[step]
@@ -200,7 +200,7 @@ def choose(code: Code, values: Floats, step: Ints, slope: float = SLOPE) -> Choi
     bits = np.cumsum(cost, axis=0)[ends[end], each] + price[each, end]
     bits += -np.log2(np.diff(code.step_table)[0, step] / TOTAL)
     size = size[:positions] * (np.arange(positions)[:, None] < ends[end])
-    return Choice(size * np.sign(values[:positions]).astype(np.int64), kind, end, step, bits)
+    return Levels(size * np.sign(values[:positions]).astype(np.int64), kind, end, step, bits)
 
 
 def _value(
@@ -223,7 +223,7 @@ def bucket(magnitude: Ints) -> Ints:
 # ---------------------------------------------------------------- streams
 
 
-def write(code: Code, choice: Choice) -> list[bytes]:
+def write(code: Code, choice: Levels) -> list[bytes]:
     """The streams of a choice."""
     count = code.ends[choice.end]
     order = np.argsort(-count, kind="stable")
@@ -255,7 +255,7 @@ def write(code: Code, choice: Choice) -> list[bytes]:
     return found
 
 
-def read(code: Code, streams: Sequence[bytes]) -> Choice:
+def read(code: Code, streams: Sequence[bytes]) -> Levels:
     """What streams say; any bytes say something."""
     coder, n = Decoder(streams), len(streams)
     step = coder.get(slice(0, n), code.step_table) if len(code.steps) > 1 else np.zeros(n, np.int64)
@@ -282,7 +282,7 @@ def read(code: Code, streams: Sequence[bytes]) -> Choice:
         kind[at, rows], size[at, rows] = own, box
         level[at, rows] = np.where(symbol % 2, box, -box)
     back = np.argsort(order)
-    return Choice(level[:, back], kind[:, back], end, step, np.zeros(n))
+    return Levels(level[:, back], kind[:, back], end, step, np.zeros(n))
 
 
 def _put(coder: Encoder, rows: slice | Ints, tables: Ints, symbol: Ints) -> None:

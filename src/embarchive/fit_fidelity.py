@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embarchive import contexts, fidelity, transform
 from embarchive.contexts import Ints
-from embarchive.fidelity import Choice, Code
+from embarchive.fidelity import Levels, Code
 from embarchive.rangecoder import cumulative
 
 Floats = NDArray[np.float64]
@@ -97,7 +97,7 @@ def _expected(size: Floats) -> Ints:
     return np.minimum(units, contexts.MOST_EXPECTED).astype(np.int64)
 
 
-def _counted(code: Code, values: Floats, choice: Choice) -> Code:
+def _counted(code: Code, values: Floats, choice: Levels) -> Code:
     """The code with the tables of what was chosen."""
     positions = len(choice.level)
     coded = np.arange(positions)[:, None] < code.ends[choice.end]
@@ -116,7 +116,7 @@ def _counted(code: Code, values: Floats, choice: Choice) -> Code:
     )
 
 
-def _seen(code: Code, choice: Choice) -> Ints:
+def _seen(code: Code, choice: Levels) -> Ints:
     """Magnitudes as chosen. Of several steps each has few tiles, so that what was expected of all
     tiles is only scaled, as theirs turned out."""
     size = np.zeros((len(code.order), choice.level.shape[1]))

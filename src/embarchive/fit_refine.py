@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embarchive import model
+from embarchive import model, train
 from embarchive.model import Array
 from embarchive.refine import BLOCKS, STRIDE, Shape
 from embarchive.refine import refine as apply
@@ -36,9 +36,7 @@ def fit(
     learned = [value.requires_grad_(True) for name, value in weights.items() if name not in FIXED]
     steps = min(steps, -(-MOST_PASSES * len(coded) // BATCH))
     optimiser = torch.optim.Adam(learned, lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1, div_factor=100
-    )
+    schedule = train.one_cycle(optimiser, [LEARNING_RATE], steps, 100)
     noise = start["noise"]
     for done in range(steps):
         pick = rng.integers(0, len(coded), BATCH)

@@ -214,6 +214,18 @@ class Descent:
     step: Step
 
 
+def one_cycle(
+    optimiser: torch.optim.Optimizer, rates: list[float], steps: int, start: float
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """A schedule that rises to the rates, one a group, from a `start`-th of them in a tenth of the
+    steps, and then falls (Smith & Topin 2018)."""
+    # torch divides by the steps of the rise, less one.
+    rise = max(0.1, 2 / (steps + 1))
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=steps + 1, pct_start=min(rise, 1.0), div_factor=start
+    )
+
+
 def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tuple[Fitted, Array]:
     """Adam with a one-cycle rate; one learned log variance a number of mu, shared by all tiles.
     Gives the variances (dim,), too."""
@@ -227,13 +239,7 @@ def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tupl
         if name not in FROZEN:
             groups.setdefault(SHARES.get(name, 1.0), []).append(value.requires_grad_(True))
     optimiser = torch.optim.Adam([{"params": some} for some in groups.values()], lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [rate * share for share in groups],
-        total_steps=steps + 1,
-        pct_start=0.1,
-        div_factor=1000,
-    )
+    schedule = one_cycle(optimiser, [rate * share for share in groups], steps, 1000)
     learned = [value for some in groups.values() for value in some]
     generator = torch.Generator().manual_seed(recipe.seed)
     encoder, decoder = tensors.part(params, "encoder."), tensors.part(params, "decoder.")
