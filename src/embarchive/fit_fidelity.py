@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embarchive import contexts, fidelity, transform
 from embarchive.contexts import Ints
-from embarchive.fidelity import Levels, Code
+from embarchive.fidelity import Code, Levels
 from embarchive.rangecoder import cumulative
 
 Floats = NDArray[np.float64]
