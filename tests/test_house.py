@@ -14,24 +14,29 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
-    errors progress memory strictjson digests recipe dates bandnames oneband product sensors stac
-    geohash polygons grid placement rasters pictures folders offers scenes resample tiles regions
-    quantize rows filters model tensors rangecoder contexts transform fidelity refine layer codes
-    components baselines sizing drift choice indices train frozen adapters fit_fidelity fit_refine
-    export parts partition manifest headers storage localstore remote objectstore httpstore store
-    commit additions shards verify search reads exemplars queries reader decode weights resolve
-    archive stack sql feeds encode staging gather fitting fit_layer fit_regions step_plan
-    step_size step_bands step_train step_drift step_encode step_commit engine jobs save page
-    publish welcome answers serve options terminal making cli
+    errors progress memory strictjson digests recipe dates bandnames oneband product sensors
+    stac geohash polygons grid placement rasters pictures folders offers scenes resample tiles
+    regions quantize rows filters model tensors quantisers rangecoder contexts transform
+    fidelity refine layer codes components baselines sizing drift choice indices train frozen
+    adapters fit_quantisers fit_fidelity fit_refine export parts partition manifest headers
+    storage localstore remote objectstore httpstore store commit additions shards verify search
+    reads exemplars queries reader decode weights resolve archive stack sql feeds encode staging
+    gather fitting fit_layer fit_regions step_plan step_size step_bands step_train step_drift
+    step_encode step_commit requantize engine jobs save page publish welcome answers serve
+    options terminal making cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
-    errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
-    grid resample tiles regions quantize rows filters model tensors rangecoder contexts transform
-    fidelity refine layer codes fit_fidelity components baselines sizing drift choice indices
-    partition parts manifest headers shards search reads exemplars queries welcome
+    errors digests strictjson recipe dates bandnames oneband product sensors stac geohash
+    polygons grid resample tiles regions quantize rows filters model tensors quantisers
+    rangecoder contexts transform fidelity refine layer codes fit_quantisers fit_fidelity
+    components baselines sizing drift choice indices partition parts manifest headers shards
+    search reads exemplars queries welcome
 """.split()
-ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"}}
+ALSO_PURE = {
+    "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
+    "quantisers": {"safetensors"},
+}  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
 # The only ways in for what is heavy, foreign or dangerous.
@@ -55,7 +60,7 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 # Tests of more than one module, and of the page.
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
-    "viewer", "viewer_archive", "viewer_code", "viewer_faults",
+    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_packed",
 }  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

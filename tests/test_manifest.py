@@ -103,6 +103,8 @@ def test_a_hostile_generation_is_damaged():
         {"tiles": 11}, {"parts": 5}, {"parts": [5]}, {"parts": [{**part, "rows": -10}]},
         {"parts": [{**part, "sha256": "../../etc/passwd"}]}, {"settings": {}},
         {"parts": [{**part, "bbox": [0, 0, 1e9, 1]}]}, {"parts": [{**part, "datetime_min": "x"}]},
+        {"settings": {**settings, "packed": 8}}, {"settings": {**settings, "packed": "8"}},
+        {"settings": {**settings, "packed": 0}}, {"settings": {**settings, "packed": 10**9}},
         {"settings": {**settings, "dim": 10**9}}, {"settings": {**settings, "dim": "64"}},
         {"settings": {**settings, "indices": {"ndvi": 3}}}, {"bytes": {"shards": "many"}},
         {"spaces": [{**values["spaces"][0], "scale": None}]}, {"models": {"sha256": "x"}},

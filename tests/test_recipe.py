@@ -1,5 +1,7 @@
 """A recipe that cannot be meant is refused with one line that names the key."""
 
+import dataclasses
+
 import pytest
 
 from embarchive.errors import BadInput
@@ -65,5 +67,10 @@ def test_settings_come_back_from_json():
         5, 10.0, 64, 64, ("a", "b"), "stored", 3, 2, {"x": ("a", "b")}, 64, 128, "adapter", 0.5, 0.1
     )
     assert Settings.from_json(settings.to_json()) == settings
+    packed = dataclasses.replace(settings, packed=8)
+    assert "packed" not in settings.to_json() and packed.to_json()["packed"] == 8
+    assert Settings.from_json(packed.to_json()) == packed
+    with pytest.raises(BadInput, match="packed of 0"):
+        Settings.from_json({**settings.to_json(), "packed": 0})
     with pytest.raises(BadInput, match=r"differing in \['gsd'\]"):
         Settings.from_json({k: v for k, v in settings.to_json().items() if k != "gsd"})

@@ -21,7 +21,9 @@ from embarchive.storage import Store
 from embarchive.store import VerifiedObject
 
 # What a space is; what it was trained on and clipped grows with the archive.
-_IDENTITY = ("encoder", "encoder_length", "dim", "metric", "scale", "simhash", "architecture")
+_IDENTITY = (
+    "encoder", "encoder_length", "dim", "metric", "scale", "simhash", "architecture", "quantiser",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,26 @@ def add_to_archive(
 
     make: from the current generation (None: a new archive) to what to add; called again
     when another committer was first. It raises Conflict when a row of its own disagrees
-    with a stored one. Raises BadInput when settings differ from the archive's.
+    with a stored one. Raises BadInput when settings differ from the archive's, or it is packed.
     """
 
     def build(head: Head | None) -> Draft | None:
         parent = head.generation if head else None
+        if parent:
+            check_plain(str(store.root), parent.settings)
         return merge(store, parent, make(parent))
 
     return commit(store, build, patience=patience)
+
+
+def check_plain(root: str, settings: Settings) -> None:
+    """Raises BadInput for an archive whose embeddings are codes of a quantiser: nothing is added to
+    it."""
+    if settings.packed:
+        raise BadInput(
+            f"{root}: expected int8 embeddings to add to, found codes of {settings.packed} bytes; "
+            "add to the archive that it was made from, and quantize that again"
+        )
 
 
 def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | None:

@@ -24,6 +24,7 @@ from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
+from embarchive.quantisers import Quantiser
 from embarchive.quantize import SimHash
 from embarchive.reader import Reader
 from embarchive.reads import ReadPlan, choose, read_plan
@@ -59,7 +60,7 @@ class Archive:
         self.store = store
         self._head = read_head(store) if head is None else head
         self._held = self._head.generation
-        self.reader = Reader(store, self._held.settings)
+        self.reader = Reader(store, self._held.settings, spaces=self._held.spaces)
         self.weights = Models(self.reader, self._held)
 
     @property
@@ -143,6 +144,7 @@ class Archive:
             "decoders": self._decoders(),
             "embedding_dim": s.dim,
             "bits": s.bits,
+            "packed": s.packed,
             "bounds": list(self.bounds),
             "datetime": [min(dates).isoformat(), max(dates).isoformat()] if dates else None,
             "bytes": {**sizes, "total": sum(sizes.values())},
@@ -197,7 +199,7 @@ class Archive:
         Raises BadInput.
         """
         wanted = self.in_band(make_filter(bbox, polygon, geohash, datetime), band)
-        known = self.reader.schema.names
+        known = self.reader.names
         names = [name for name in known if name not in HEAVY] if columns is None else columns
         self.reader.check_columns(names)
         return self.reader.rows(self.plan(wanted, space), wanted, names).select(list(names))
@@ -291,6 +293,10 @@ class Archive:
     def simhash(self, space: manifest.Space) -> SimHash | None:
         """The SimHash of a space; None in an archive without bits."""
         return SimHash.from_json(space.simhash) if self.settings.bits else None
+
+    def quantiser(self, space: manifest.Space) -> Quantiser | None:
+        """What the codes of a space decode with; None where embeddings are plain int8."""
+        return self.reader.quantiser(space.space_id)
 
     def _search_columns(self, extra: Sequence[str]) -> list[str]:
         bits = ("bits",) if self.settings.bits else ()

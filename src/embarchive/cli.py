@@ -236,12 +236,15 @@ def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, 
     from embarchive.filters import make_filter
     from embarchive.reads import choose
 
-    wanted = make_filter(bbox, None, None, datetime)
+    wanted, here = make_filter(bbox, None, None, datetime), archive.space(space)
     where = " AND ".join(queries.conditions(wanted)) or "true"
-    body = f"CREATE TEMP VIEW tiles AS\nSELECT * FROM {queries.PLAIN_RELATION}\nWHERE {where}"
+    quantiser = archive.quantiser(here)
+    relation = queries.plain_relation(quantiser)
+    body = f"CREATE TEMP VIEW tiles AS\nSELECT * FROM {relation}\nWHERE {where}"
     parts = [part.sha256 for part in choose(archive.parts, wanted)]
-    here = archive.space(space).space_id
-    return queries.plain_script(archive.root, parts, archive.generation, here, wanted, body)
+    return queries.plain_script(
+        archive.root, parts, archive.generation, here.space_id, wanted, body, quantiser
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embarchive import grid, model
 from embarchive.codes import Codes
 from embarchive.errors import BadInput, Damaged, MissingExtra
+from embarchive.quantisers import Quantiser
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -43,7 +44,7 @@ class Decoder:
     """One model ready to decode: the backbone's (or whole network's) weights, for an
     adapter its own, and the scale of the int8 vectors of its space; for a region's whole VAE
     the scale of its own vectors, with which the rows' code begins; the space's fidelity codes,
-    of which is the rest of it."""
+    of which is the rest of it; the quantiser whose decoded codes the vectors are."""
 
     architecture: model.Architecture
     backbone: model.Weights
@@ -51,6 +52,13 @@ class Decoder:
     scale: float
     code_scale: float | None = None
     codes: Codes | None = None
+    quantiser: Quantiser | None = None
+
+    def vectors(self, q: NDArray[np.int8]) -> NDArray[np.float32]:
+        """What the network takes, float32 (n, D), of int8 vectors of rows."""
+        if self.quantiser is not None:
+            return self.quantiser.restore(q)
+        return q.astype(np.float32) * np.float32(self.scale)
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:
@@ -68,7 +76,7 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
         index = np.flatnonzero(owner == code)
         for start in range(0, len(index), BATCH):
             some = index[start : start + BATCH]
-            z = vectors[some].astype(np.float32) * np.float32(decoder.scale)
+            z = decoder.vectors(vectors[some])
             texts = _texts(table, some, decoder)
             if decoder.code_scale is not None:
                 z = _vectors(texts, z.shape[1], decoder.codes is None)

@@ -187,7 +187,9 @@ class TileDataset(IterableDataset[dict[str, Any]]):
                 yield item if images is None else {**item, "images": images[start:end]}
 
     def _vectors(self, archive: Archive, table: pa.Table) -> NDArray[np.float32]:
-        return embeddings(table).astype(np.float32) * np.float32(archive.space().scale)
+        space, q = archive.space(), embeddings(table)
+        quantiser = archive.quantiser(space)
+        return quantiser.restore(q) if quantiser else q.astype(np.float32) * np.float32(space.scale)
 
 
 def _places(table: pa.Table, min_dates: int) -> list[Index]:

@@ -125,6 +125,19 @@ def size(
     shell.say(found, size_lines(found))
 
 
+@command(
+    ARCHIVE,
+    click.option("--to", required=True, metavar="NEW", help="Folder or s3://bucket/prefix."),
+    click.option("--with", "method", required=True, metavar="NAME", help="As int4, pca16+pq8."),
+    click.option("--bits", type=int, metavar="N", help="SimHash bits; default as ARCHIVE has."),
+)
+def quantize(shell: Shell, archive: str, to: str, method: str, bits: int | None) -> None:
+    """Write ARCHIVE again with embeddings as codes of a few bytes, and say what they cost."""
+    from embarchive.requantize import requantize
+
+    shell.say(requantize(archive, to, method, bits=bits, progress=shell.progress))
+
+
 def _workers(engine: str, workers: int | None) -> int:
     if engine == "process":
         return workers or os.cpu_count() or 1

@@ -116,7 +116,8 @@ class Space:
     clipped; architecture: `Architecture.to_json`; backbone and onnx: hashes, None without
     decoders; peak: the range of the training pixels (99.95th less .05th percentile), recipe
     units, for PSNR; code: hash of the fidelity layer, None without; quality: what was
-    asked of it; together: hash of the code of dates together, None without.
+    asked of it; together: hash of the code of dates together, None without; quantiser: hash of
+    what the rows' codes decode with (scale is then one step of that), None for plain int8.
     """
 
     space_id: str
@@ -139,6 +140,8 @@ class Space:
     quality: str = ""
     together: str | None = None
     together_length: int = 0
+    quantiser: str | None = None
+    quantiser_length: int = 0
 
     def objects(self) -> list[tuple[str, str, int]]:
         """Kind (see `object_path`), hash and length of each object that the space names."""
@@ -148,6 +151,7 @@ class Space:
             ("model-onnx", self.onnx, self.onnx_length),
             ("model", self.code, self.code_length),
             ("model", self.together, self.together_length),
+            ("model", self.quantiser, self.quantiser_length),
         ]
         return [(kind, sha256, length) for kind, sha256, length in found if sha256]
 
@@ -258,10 +262,11 @@ def _document(data: bytes, name: str, cap: int) -> dict[str, Any]:
     return values
 
 
-# Keys that a space has only with a fidelity layer.
+# Keys that a space has only with a fidelity layer, or with codes of a quantiser.
 _LAYER: tuple[dict[str, Any], ...] = (
     {"code": None, "code_length": 0, "quality": ""},
     {"together": None, "together_length": 0},
+    {"quantiser": None, "quantiser_length": 0},
 )
 
 
@@ -327,6 +332,8 @@ def _settings(values: Any, name: str) -> Settings:
             )
     if not 0 <= settings.bits <= 4096 or settings.bits % 8:
         raise Damaged(f"{name}: settings: expected bits in eights, found {settings.bits}")
+    if not 0 <= settings.packed <= 4096:
+        raise Damaged(f"{name}: settings: expected packed to 4096, found {settings.packed}")
     return settings
 
 
@@ -345,6 +352,7 @@ _PATTERNS = {
     "onnx": SHA,
     "code": SHA,
     "together": SHA,
+    "quantiser": SHA,
 }
 
 
@@ -352,6 +360,10 @@ def _check_sums(generation: Generation, name: str) -> None:
     rows = sum(part.rows for part in generation.parts)
     if rows != generation.tiles:
         raise Damaged(f"{name}: expected {generation.tiles} tiles in its parts, found {rows}")
+    for space in generation.spaces:
+        if (space.quantiser is None) != (generation.settings.packed == 0):
+            said = "a quantiser" if generation.settings.packed else "no quantiser"
+            raise Damaged(f"{name} space {space.space_id}: expected {said}, found otherwise")
 
 
 def _moment(text: Any, name: str) -> datetime:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embarchive import grid
 from embarchive.filters import Filter, from_micros
+from embarchive.quantisers import Quantiser
 from embarchive.quantize import SimHash
 from embarchive.search import Query, query_bits
 
@@ -46,11 +47,29 @@ _HIT = (
 )
 
 
-def macro_statements(temporary: bool = True) -> list[str]:
-    """CREATE statements of the macros hamming, sq_l2, cell_west/south/width/height, and the
-    ones that these use."""
+def macro_statements(temporary: bool = True, quantiser: Quantiser | None = None) -> list[str]:
+    """CREATE statements of the macros hamming, sq_l2, cell_west/south/width/height, with a
+    quantiser also unpacked, and the ones that these use."""
     kind = "TEMP MACRO" if temporary else "MACRO"
-    return [f"CREATE OR REPLACE {kind} {body}" for body in MACROS]
+    own = () if quantiser is None else _unpacking(quantiser)
+    return [f"CREATE OR REPLACE {kind} {body}" for body in (*MACROS, *own)]
+
+
+def _unpacking(quantiser: Quantiser) -> tuple[str, str]:
+    """Macros for what a code decodes to: what each byte stands for, or each half of one where codes
+    are shorter, is found in a list by its hexadecimal digits."""
+    digit = "instr('0123456789ABCDEF', h[{}]) - 1"
+    steps = []
+    for at, table in enumerate(quantiser.tables):
+        high, low = digit.format(2 * at + 1), digit.format(2 * at + 2)
+        if quantiser.bits == 8:
+            steps.append(f"({table.tolist()}::TINYINT[][])[16 * ({high}) + {low} + 1]")
+            continue
+        half = table.shape[1] // 2
+        for some, place in ((table[::16, :half], high), (table[:16, half:], low)):
+            steps.append(f"({some.tolist()}::TINYINT[][])[{place} + 1]")
+    body = f"flatten([{', '.join(steps)}])[:{quantiser.dim}]"
+    return f"unpacked_hex(h) AS {body}", "unpacked(code) AS unpacked_hex(hex(code))"
 
 
 def search_query(
@@ -116,12 +135,18 @@ def box_condition(wanted: Filter, xmin: str, ymin: str, xmax: str, ymax: str) ->
 
 
 def plain_script(
-    root: str, parts: Sequence[str], generation: int, space_id: str, wanted: Filter, body: str
+    root: str,
+    parts: Sequence[str],
+    generation: int,
+    space_id: str,
+    wanted: Filter,
+    body: str,
+    quantiser: Quantiser | None = None,
 ) -> str:
     """A whole script for the plain client: macros, the files that the manifest leaves, then
-    `body` over read_parquet(getvariable('files')).
+    `body` over `plain_relation`.
 
-    root: folder or URL; parts: hashes of the generation's manifest parts.
+    root: folder or URL; parts: hashes of the generation's manifest parts; quantiser: of the space.
     """
     base = _text(root.rstrip("/"))
     keep = [f"space_id = {_text(space_id)}"]
@@ -135,7 +160,7 @@ def plain_script(
     return "\n".join(
         [
             f"-- generation {generation}; the plain client does not check hashes",
-            *(f"{statement};" for statement in macro_statements()),
+            *(f"{statement};" for statement in macro_statements(True, quantiser)),
             f"SET VARIABLE parts = [{names}];",
             "SET VARIABLE files = (",
             f"  SELECT list({base} || '/embeddings/gh=' || prefix || '/' || sha256 || '.parquet')",
@@ -147,7 +172,12 @@ def plain_script(
     )
 
 
-PLAIN_RELATION = "read_parquet(getvariable('files'), hive_partitioning = false)"
+def plain_relation(quantiser: Quantiser | None = None) -> str:
+    """What a plain script selects from: a shard's columns, with embedding for packed."""
+    files = "read_parquet(getvariable('files'), hive_partitioning = false)"
+    if quantiser is None:
+        return files
+    return f"(SELECT * EXCLUDE (packed), unpacked(packed) AS embedding FROM {files})"
 
 
 def _votes(query: Query, simhash: SimHash | None) -> str:

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from embarchive import manifest
 from embarchive.digests import BLOCK
-from embarchive.errors import BadInput, GenerationExpired, Missing
+from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
-from embarchive.manifest import ShardRow
+from embarchive.manifest import ShardRow, Space
+from embarchive.quantisers import Quantiser, load_quantiser
 from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
 from embarchive.recipe import Settings
-from embarchive.rows import ORDER, schema, sort_rows
+from embarchive.rows import ORDER, bit_rows, schema, sort_rows, vectors
 from embarchive.shards import column_ranges, parse_footer, read_rows
 from embarchive.store import Store, VerifiedObject
 
@@ -144,15 +145,42 @@ class ShardFile(io.RawIOBase):
 
 
 class Reader:
-    """Reads one generation; safe to use from several threads."""
+    """Reads one generation; safe to use from several threads. spaces: its spaces, whose codes it
+    decodes where embeddings are packed."""
 
-    def __init__(self, store: Store, settings: Settings, cache_bytes: int = CACHE_BYTES) -> None:
-        self.store, self.settings = store, settings
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        cache_bytes: int = CACHE_BYTES,
+        spaces: Sequence[Space] = (),
+    ) -> None:
+        self.store, self.settings, self._spaces = store, settings, tuple(spaces)
         self._cache = Cache(cache_bytes)
         self._parts: dict[str, list[ShardRow]] = {}
         self._footers: dict[str, pq.FileMetaData] = {}
         self._verified: dict[str, VerifiedObject] = {}
-        self.schema = schema(settings.dim, settings.bits)
+        self._quantisers: dict[str, Quantiser] = {}
+        self.names = schema(settings.dim, settings.bits).names
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of `rows`, those of codes as what they decode to in the newest space."""
+        quantiser = self.quantiser(self._spaces[-1].space_id) if self._spaces else None
+        return schema(quantiser.dim if quantiser else self.settings.dim, self.settings.bits)
+
+    def quantiser(self, space_id: str) -> Quantiser | None:
+        """What the codes of a space decode with, None where its embeddings are plain. Raises
+        Damaged."""
+        if not self.settings.packed:
+            return None
+        if space_id not in self._quantisers:
+            space = next((one for one in self._spaces if one.space_id == space_id), None)
+            if space is None or space.quantiser is None:
+                raise Damaged(f"space {space_id}: expected a quantiser, found none")
+            data = self.object("model", space.quantiser, space.quantiser_length)
+            self._quantisers[space_id] = load_quantiser(data, space.dim, self.settings.packed)
+        return self._quantisers[space_id]
 
     def shards(self, parts: Sequence[manifest.PartRef]) -> list[ShardRow]:
         """The shards of manifest parts, fetching those not yet seen."""
@@ -169,16 +197,16 @@ class Reader:
         """Rows of the plan's shards that match, sorted; the columns asked for and the three
         that rows are sorted by, in the shard's column order."""
         names = self.check_columns([*columns, *ORDER])
-        empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
         tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)
         found = [table for table in tables if len(table)]
         if not found:
-            return empty
+            known = self.schema
+            return pa.schema([known.field(name) for name in names]).empty_table()
         return sort_rows(pa.concat_tables(found).unify_dictionaries().combine_chunks())
 
     def check_columns(self, columns: Sequence[str]) -> list[str]:
         """The names in the shard's order, each once. Raises BadInput on an unknown one."""
-        known = self.schema.names
+        known = self.names
         for name in columns:
             if name not in known:
                 raise BadInput(f"columns: expected some of {', '.join(known)}, found {name!r}")
@@ -211,19 +239,32 @@ class Reader:
             file.fetch_whole()
         metadata = self._footer(shard, file)
         groups = row_groups(metadata, wanted)
-        file.fetch(column_ranges(metadata, groups, names))
-        table = read_rows(file, metadata, groups, names)
+        quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
+        stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
+        file.fetch(column_ranges(metadata, groups, stored))
+        table = read_rows(file, metadata, groups, stored)
         if not wanted.everything:
             table = table.filter(pa.array(row_mask(table, wanted)))
-        return table
+        return _decoded(table, quantiser) if quantiser else table
 
     def _footer(self, shard: ShardRow, file: ShardFile) -> pq.FileMetaData:
         if shard.sha256 not in self._footers:
             tail = file.range(shard.length - shard.footer_length, shard.length)
             self._footers[shard.sha256] = parse_footer(
-                tail, self.settings.dim, self.settings.bits, f"shard {shard.sha256[:12]}"
+                tail,
+                self.settings.dim,
+                self.settings.bits,
+                f"shard {shard.sha256[:12]}",
+                self.settings.packed,
             )
         return self._footers[shard.sha256]
+
+
+def _decoded(table: pa.Table, quantiser: Quantiser) -> pa.Table:
+    """The table with the column embedding in place of packed."""
+    place = table.schema.get_field_index("packed")
+    values = vectors(quantiser.decode(bit_rows(table, "packed")))
+    return table.set_column(place, pa.field("embedding", values.type, nullable=False), values)
 
 
 def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:

@@ -132,7 +132,8 @@ class Settings:
     """What every tile of one archive shares; written into each generation.
 
     height, width: pixels of a chip; gsd: metres a pixel; dim: numbers of an embedding;
-    bits: SimHash bits a row (0 = none); indices: name -> (band, band).
+    bits: SimHash bits a row (0 = none); indices: name -> (band, band); packed: bytes of a row's
+    embedding in the code of a quantiser, 0 for plain int8.
     """
 
     precision: int
@@ -153,20 +154,23 @@ class Settings:
     title: str = ""
     attribution: str = ""
     licence: str = ""
+    packed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; tuples become lists."""
         values = asdict(self)
         values["bands"] = list(self.bands)
         values["indices"] = {name: list(pair) for name, pair in self.indices.items()}
+        if not self.packed:
+            del values["packed"]
         return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Settings:
         """Inverse of `to_json`; raises BadInput on a missing or unknown key."""
         known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            odd = sorted(set(values) ^ known)
+        if set(values) | {"packed"} != known or values.get("packed") == 0:
+            odd = sorted((set(values) ^ known) - {"packed"}) or "packed of 0"
             raise BadInput(f"settings: expected keys {sorted(known)}, differing in {odd}")
         plain = dict(values)
         plain["bands"] = tuple(values["bands"])

@@ -18,6 +18,7 @@ from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
 from embarchive.manifest import ShardRow
+from embarchive.quantisers import Quantiser
 from embarchive.quantize import Int8
 from embarchive.reads import ReadPlan
 from embarchive.rows import ORDER, date_keys, embeddings
@@ -55,9 +56,10 @@ def vectors(
         if isinstance(item, Place):
             out.append(embeddings(next(rows))[0])
         elif isinstance(item, Vector):
-            out.append(_quantised(item.values, space))
+            out.append(_quantised(item.values, space, archive.quantiser(space)))
         else:
-            out.append(_quantised(encode_image(archive, item.path, space), space))
+            mu = encode_image(archive, item.path, space)
+            out.append(_quantised(mu, space, archive.quantiser(space)))
     stacked = np.stack(out) if out else np.zeros((0, space.dim), dtype=np.int8)
     return Resolved(stacked, tuple(place.geohash for place in found))
 
@@ -218,12 +220,17 @@ def _nearest(archive: Archive, geohash: str, space_id: str) -> str:
     return nearest_cell(geohash, names.unique().to_pylist())
 
 
-def _quantised(values: NDArray[np.generic], space: manifest.Space) -> NDArray[np.int8]:
-    if values.shape != (space.dim,):
-        raise BadInput(f"like: expected a vector of {space.dim} numbers, found {len(values)}")
-    if values.dtype == np.int8:
+def _quantised(
+    values: NDArray[np.generic], space: manifest.Space, quantiser: Quantiser | None = None
+) -> NDArray[np.int8]:
+    whole = values.dtype == np.int8
+    dim = quantiser.dim if quantiser and whole else space.dim
+    if values.shape != (dim,):
+        raise BadInput(f"like: expected a vector of {dim} numbers, found {len(values)}")
+    if whole:
         return values.astype(np.int8)
-    return Int8(space.scale).encode(values.astype(np.float64)[None]).reshape(-1)
+    encode = quantiser.query if quantiser else Int8(space.scale).encode
+    return encode(values.astype(np.float64)[None]).reshape(-1)
 
 
 def _keys(rows: pa.Table) -> list[tuple[str, int, str]]:

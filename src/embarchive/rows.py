@@ -25,15 +25,19 @@ _DIGITS = np.full(256, 99, dtype=np.int64)
 _DIGITS[np.frombuffer(grid.ALPHABET.encode(), dtype=np.uint8)] = np.arange(1, 33)
 
 
-def schema(dim: int, bits: int) -> pa.Schema:
-    """The one schema of a shard: `dim` int8 numbers, `bits` SimHash bits (0: no column)."""
+def schema(dim: int, bits: int, packed: int = 0) -> pa.Schema:
+    """The one schema of a shard: `dim` int8 numbers or, above 0, `packed` bytes of a quantiser's
+    code in their place; `bits` SimHash bits (0: no column)."""
     element = pa.field("element", pa.int8(), nullable=False)
+    vector = pa.field("embedding", pa.list_(element, dim), nullable=False)
+    if packed:
+        vector = pa.field("packed", pa.binary(packed), nullable=False)
     fields = [
         pa.field("geohash", pa.string(), nullable=False),
         pa.field("datetime", pa.timestamp("us", tz="UTC")),
         pa.field("bbox", _BOX, nullable=False),
         pa.field("geometry", pa.binary(), nullable=False),
-        pa.field("embedding", pa.list_(element, dim), nullable=False),
+        vector,
     ]
     if bits:
         fields.append(pa.field("bits", pa.binary(bits // 8), nullable=False))
@@ -72,13 +76,10 @@ def make_rows(
         "datetime": pa.array(when, pa.timestamp("us", tz="UTC")),
         "bbox": _boxes(names),
         "geometry": pa.array(list(grid.cell_polygons_wkb(names)), pa.binary()),
-        "embedding": _vectors(embedding, want.field("embedding").type),
+        "embedding": vectors(embedding),
     }
     if bits is not None:
-        packed = pa.py_buffer(np.ascontiguousarray(bits, dtype=np.uint8).tobytes())
-        fixed["bits"] = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(bits.shape[1]), n, [None, packed]
-        )
+        fixed["bits"] = binary(bits)
     arrays = []
     for field in want:
         value = fixed.get(field.name, columns.get(field.name))
@@ -163,9 +164,23 @@ def embeddings(table: pa.Table) -> NDArray[np.int8]:
     return cast("NDArray[np.int8]", flat.reshape(len(column), dim))
 
 
-def bit_rows(table: pa.Table) -> NDArray[np.uint8]:
-    """The bits column as uint8 (n, bits / 8)."""
-    column = table["bits"].combine_chunks()
+def vectors(values: NDArray[np.int8]) -> pa.Array:
+    """int8 (n, dim) as an embedding column."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.int8).ravel())
+    kind = schema(values.shape[1], 0).field("embedding").type
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+
+
+def binary(values: NDArray[np.uint8]) -> pa.Array:
+    """uint8 (n, width) as a column of bytes."""
+    held = pa.py_buffer(np.ascontiguousarray(values, dtype=np.uint8).tobytes())
+    kind = pa.binary(values.shape[1])
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, held])
+
+
+def bit_rows(table: pa.Table, name: str = "bits") -> NDArray[np.uint8]:
+    """The bits column, or another of bytes, as uint8 (n, bits / 8)."""
+    column = table[name].combine_chunks()
     width = column.type.byte_width
     start = column.offset * width
     body = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
@@ -190,11 +205,6 @@ def _boxes(names: NDArray[np.str_]) -> pa.Array:
     high = np.where(high < exact[:, 2:], np.nextafter(high, np.float32(np.inf)), high)
     sides = (low[:, 0], low[:, 1], high[:, 0], high[:, 1])
     return pa.StructArray.from_arrays([pa.array(side) for side in sides], fields=list(_BOX))
-
-
-def _vectors(values: NDArray[np.int8], kind: pa.DataType) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.int8).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
 
 
 def _column(value: Any, field: pa.Field) -> pa.Array:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from embarchive import digests, grid
 from embarchive.errors import BadInput, Damaged, EmbarchiveError, UnknownVersion
+from embarchive.quantisers import Quantiser
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, SIDES, schema, sort_rows
 
@@ -79,11 +80,17 @@ def geo_metadata(cells: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def emb_metadata(settings: Settings, space_id: str, encoder: str, scale: float) -> dict[str, Any]:
+def emb_metadata(
+    settings: Settings,
+    space_id: str,
+    encoder: str,
+    scale: float,
+    quantiser: Quantiser | None = None,
+) -> dict[str, Any]:
     """The `emb` value: the STAC embedding extension's names for this archive and space."""
     return {
         "emb:type": "chip",
-        "emb:dimensions": settings.dim,
+        "emb:dimensions": quantiser.dim if quantiser else settings.dim,
         "data_type": "int8",
         "gsd": settings.gsd,
         "emb:chip_layout": {
@@ -92,7 +99,7 @@ def emb_metadata(settings: Settings, space_id: str, encoder: str, scale: float) 
             "grid_id": f"geohash-{settings.precision}",
         },
         "emb:quantization": {
-            "method": "linear",
+            "method": quantiser.name if quantiser else "linear",
             "original_dtype": "float32",
             "quantized_dtype": "int8",
             "scale": [scale],
@@ -150,9 +157,10 @@ def write_shard(table: pa.Table, emb: Mapping[str, Any]) -> Shard:
 
 def _canonical(table: pa.Table) -> pa.Table:
     """Sorted rows in the shard schema, dictionaries rebuilt so that bytes depend on values."""
-    dim = table.schema.field("embedding").type.list_size
-    bits = table.schema.field("bits").type.byte_width * 8 if "bits" in table.column_names else 0
-    want = schema(dim, bits)
+    kinds = {field.name: field.type for field in table.schema}
+    dim = kinds["embedding"].list_size if "embedding" in kinds else 0
+    packed = kinds["packed"].byte_width if "packed" in kinds else 0
+    want = schema(dim, kinds["bits"].byte_width * 8 if "bits" in kinds else 0, packed)
     if table.schema.remove_metadata() != want:
         raise BadInput(f"shard: expected columns {want.names}, found {table.schema.names}")
     rows = sort_rows(table)
@@ -170,8 +178,8 @@ def _parquet(rows: pa.Table, extra: Mapping[str, str]) -> bytes:
         sink,
         rows.schema,
         version="2.6",
-        # bits are random: compression costs the page its fast path and saves nothing
-        compression={path: "none" if path == "bits" else "zstd" for path in paths},
+        # codes are random: compression costs the page its fast path and saves nothing
+        compression={path: "none" if path in ("bits", "packed") else "zstd" for path in paths},
         use_dictionary=list(DICTIONARY),
         write_statistics=list(STATISTICS),
         write_page_index=True,
@@ -190,10 +198,13 @@ def _parquet(rows: pa.Table, extra: Mapping[str, str]) -> bytes:
 # ---------------------------------------------------------------- reading
 
 
-def parse_footer(tail: bytes, dim: int, bits: int, name: str = "shard") -> pq.FileMetaData:
+def parse_footer(
+    tail: bytes, dim: int, bits: int, name: str = "shard", packed: int = 0
+) -> pq.FileMetaData:
     """The metadata in a shard's last bytes, checked against the schema and our own limits.
 
-    tail: at least the metadata, its length and the magic. Raises Damaged or UnknownVersion.
+    tail: at least the metadata, its length and the magic; dim, bits, packed: see `rows.schema`.
+    Raises Damaged or UnknownVersion.
     """
     if not 12 <= len(tail) <= MAX_FOOTER:
         raise Damaged(f"{name}: expected a footer of 12 to {MAX_FOOTER} bytes, found {len(tail)}")
@@ -203,8 +214,8 @@ def parse_footer(tail: bytes, dim: int, bits: int, name: str = "shard") -> pq.Fi
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Damaged(f"{name}: expected a Parquet footer, found {_first_line(error)}") from None
     _check_version(metadata, name)
-    if found != schema(dim, bits):
-        want = schema(dim, bits).names
+    if found != schema(dim, bits, packed):
+        want = schema(dim, bits, packed).names
         raise Damaged(f"{name}: expected columns {want}, found {found.names} or other types")
     if not 0 < metadata.num_rows <= MAX_ROWS or metadata.num_row_groups > MAX_ROWS // 64:
         raise Damaged(

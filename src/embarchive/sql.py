@@ -59,13 +59,16 @@ def connect(
     con.register("_tiles", _dataset(archive.reader, shards))
     con.register("_shards", manifest.part_table(shards))
     con.register("_models", archive.models())
-    con.execute(
-        "CREATE VIEW tiles AS SELECT * REPLACE (embedding::TINYINT[] AS embedding) FROM _tiles"
-    )
+    quantiser = archive.quantiser(archive.space(space)) if archive.spaces else None
+    for statement in queries.macro_statements(False, quantiser):
+        con.execute(statement)
+    vector = "unpacked(packed)" if quantiser else "embedding::TINYINT[]"
+    names = [
+        name if name != "embedding" else f"{vector} AS {name}" for name in archive.reader.names
+    ]
+    con.execute(f"CREATE VIEW tiles AS SELECT {', '.join(names)}, space_id, shard FROM _tiles")
     con.execute("CREATE VIEW shards AS SELECT * FROM _shards")
     con.execute("CREATE VIEW models AS SELECT * FROM _models")
-    for statement in queries.macro_statements(temporary=False):
-        con.execute(statement)
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con
@@ -122,11 +125,13 @@ def plain_sql(archive: Archive, like: Any, unlike: Any = (), **options: Any) -> 
     asked = _Asked.of(archive, like, unlike, **options)
     if not asked.plan.reads:
         raise BadInput("sql: no shard of the archive can match, nothing to read")
-    body = asked.select(queries.PLAIN_RELATION, queries.conditions(asked.wanted))
+    quantiser = archive.quantiser(asked.space)
+    relation = queries.plain_relation(quantiser)
+    body = asked.select(relation, queries.conditions(asked.wanted))
     parts = [part.sha256 for part in choose(archive.parts, asked.wanted)]
     space_id = asked.space.space_id
     return queries.plain_script(
-        archive.root, parts, archive.generation, space_id, asked.wanted, body
+        archive.root, parts, archive.generation, space_id, asked.wanted, body, quantiser
     )
 
 
@@ -172,7 +177,7 @@ def _dataset(reader: Reader, shards: Sequence[ShardRow]) -> ds.FileSystemDataset
         layout.make_fragment(one.sha256, filesystem=files, partition_expression=_guarantee(one))
         for one in shards
     ]
-    own = schema(reader.settings.dim, reader.settings.bits)
+    own = schema(reader.settings.dim, reader.settings.bits, reader.settings.packed)
     full = own.append(pa.field("space_id", pa.string())).append(pa.field("shard", pa.string()))
     return ds.FileSystemDataset(fragments, full, layout, filesystem=files)
 

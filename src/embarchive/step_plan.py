@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from embarchive import grid, indices, model, oneband, regions, tiles
+from embarchive.additions import check_plain
 from embarchive.bandnames import same_key
 from embarchive.commit import find_head, read_head
 from embarchive.errors import BadInput
@@ -122,6 +123,7 @@ def _spelt(scenes: Sequence[Scene], spaces: Sequence[Space]) -> list[Scene]:
 def _check_append(root: str, held: Settings, recipe: Recipe) -> None:
     """Refuse a recipe that sets what the archive has otherwise. A value that is the default
     may not have been set at all, and passes."""
+    check_plain(root, held)
     single = oneband.single(held)
     if recipe.single_band and not single:
         raise BadInput(f"{root}: expected the archive's bands together, found single_band")

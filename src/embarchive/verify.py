@@ -134,7 +134,7 @@ def _check(store: Store, item: Item, settings: Settings) -> list[Bad]:
         bad.append(_bad(f"{item.path} outboard", row["blocks"], found))
     try:
         tail = data[-row["footer_length"] :]
-        rows = parse_footer(tail, settings.dim, settings.bits, item.path).num_rows
+        rows = parse_footer(tail, settings.dim, settings.bits, item.path, settings.packed).num_rows
         if rows != row["rows"]:
             bad.append(_bad(item.path, f"{row['rows']} rows", f"{rows} rows"))
     except EmbarchiveError as error:

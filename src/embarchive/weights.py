@@ -15,6 +15,7 @@ from embarchive.codes import Codes
 from embarchive.decode import Decoder
 from embarchive.errors import BadInput, Damaged
 from embarchive.layer import Layer, load_layer
+from embarchive.quantisers import Quantiser
 from embarchive.reader import Reader
 from embarchive.recipe import Settings
 
@@ -80,9 +81,12 @@ class Models:
         own = load(model_id, row["length"], row["kind"])
         if row["kind"] != "adapter":
             code_scale = float(own["encoder.step"][0]) if row["kind"] == "full" else None
-            return Decoder(architecture, own, None, space.scale, code_scale, self._code(space))
+            return Decoder(architecture, own, None, space.scale, code_scale, *self._codes_of(space))
         backbone = load(row["backbone"], row["backbone_length"], "backbone")
-        return Decoder(architecture, backbone, own, space.scale, codes=self._code(space))
+        return Decoder(architecture, backbone, own, space.scale, None, *self._codes_of(space))
+
+    def _codes_of(self, space: manifest.Space) -> tuple[Codes | None, Quantiser | None]:
+        return self._code(space), self._reader.quantiser(space.space_id)
 
     def _code(self, space: manifest.Space) -> Codes | None:
         if space.code is None:

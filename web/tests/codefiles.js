@@ -39,6 +39,7 @@ function put(header, data, [name, place, value]) {
   else if (dtype === "F32") view.setFloat32(start + 4 * at, number, true);
   else if (dtype === "F16") view.setUint16(start + 2 * at, 0x7c00, true);
   else if (dtype === "I32") view.setInt32(start + 4 * at, number, true);
+  else if (dtype === "I16") view.setInt16(start + 2 * at, number, true);
   else if (dtype === "U16") view.setUint16(start + 2 * at, number, true);
   else view.setInt8(start + at, number);
 }

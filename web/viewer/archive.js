@@ -91,7 +91,7 @@ export class Archive {
     const { precision, gsd, height, width } = generation.settings;
     this.store = store;
     this.generation = generation;
-    this.reader = new Reader(store, generation.settings);
+    this.reader = new Reader(store, generation.settings, undefined, generation.spaces);
     this.models = new Models(this.reader, generation);
     this.chips = new ChipGrid(precision, gsd, height, width);
     Object.freeze(this);
@@ -225,9 +225,8 @@ export class Archive {
     const { places, positives, filter, space, plan, columns } = await this.#prepare(wanted);
     const { signal } = watch;
     const exemplars = await exemplarsOf(this, places, space.space_id, plan, { signal });
-    const vectors = places.map((_, i) =>
-      exemplars.embedding.slice(i * space.dim, (i + 1) * space.dim),
-    );
+    const dim = exemplars.embedding.length / exemplars.n;
+    const vectors = places.map((_, i) => exemplars.embedding.slice(i * dim, (i + 1) * dim));
     const query = makeQuery({
       ...wanted,
       positives: vectors.slice(0, positives),
@@ -236,7 +235,7 @@ export class Archive {
     });
     const { first, second, ahead } = columns;
     const rows = await this.reader.rows(plan, filter, first, { ...watch, ahead });
-    const list = shortlist(rows, query, this.#simHash(space));
+    const list = shortlist(rows, query, this.#simHash(space, dim));
     const passed = take(rows, list.index);
     const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
@@ -320,9 +319,10 @@ export class Archive {
    * The SimHash of a space; null in an archive without bits.
    *
    * @param {Space} space
+   * @param {number} dim of its vectors
    */
-  #simHash(space) {
-    const { dim, bits } = this.settings;
+  #simHash(space, dim) {
+    const { bits } = this.settings;
     return bits ? simHashFromJson(space.simhash, dim, bits) : null;
   }
 }

@@ -53,10 +53,11 @@ const BLACK = [0, 0, 0, 255];
 /**
  * One model ready to decode. scale: one step of an embedding; codeScale: for a region's own
  * network, one step of the vector with which a row's code begins; codes: the space's fidelity codes,
- * of which is the rest of it.
+ * of which is the rest of it; quantiser: whose decoded codes the embeddings are.
  *
  * @typedef {Readonly<{network: Network, scale: number, codeScale: number | null,
- *   codes?: import("./codes.js").Codes | null}>} Decoder
+ *   codes?: import("./codes.js").Codes | null,
+ *   quantiser?: import("./quantisers.js").Quantiser | null}>} Decoder
  */
 /**
  * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
@@ -109,15 +110,17 @@ function byModel(names) {
  * @param {readonly number[]} chosen
  * @param {number} dim
  */
-function imagesOf({ network, scale, codeScale, codes }, rows, chosen, dim) {
+function imagesOf({ network, scale, codeScale, codes, quantiser }, rows, chosen, dim) {
   const texts = codeScale !== null || codes ? chosen.map((row) => codeOf(rows, row)) : [];
   const step = Math.fround(codeScale ?? scale);
+  const width = rows.embedding.length / rows.model_id.length;
   const z = new Float32Array(chosen.length * dim);
   chosen.forEach((row, i) => {
-    const own = rows.embedding.subarray(row * dim, (row + 1) * dim);
+    const own = rows.embedding.subarray(row * width, (row + 1) * width);
     const q = codeScale === null ? own : vectorOf(texts[i], dim, !codes);
+    const isCode = quantiser && codeScale === null;
     z.set(
-      Float32Array.from(q, (number) => number * step),
+      isCode ? quantiser.restore(own) : Float32Array.from(q, (number) => number * step),
       i * dim,
     );
   });

@@ -30,19 +30,21 @@ import {
 
 /**
  * What every tile of an archive shares. height, width: pixels of a chip; gsd: metres a pixel;
- * bits: SimHash bits a row (0: none); indices: name -> (band, band).
+ * bits: SimHash bits a row (0: none); packed: bytes of a row's embedding as the code of a
+ * quantiser, not there for plain int8; indices: name -> (band, band).
  *
  * @typedef {Readonly<{precision: number, gsd: number, height: number, width: number,
  *   bands: readonly string[], units: string, region_prefix: number, shard_prefix: number,
  *   indices: Readonly<Record<string, readonly [string, string]>>, dim: number, bits: number,
  *   codec: string, min_cover: number, min_valid: number, regions: Readonly<Record<string, string>>,
- *   title: string, attribution: string, licence: string}>} Settings
+ *   title: string, attribution: string, licence: string, packed?: number}>} Settings
  */
 
 /**
  * An embedding space. scale: one int8 step in embedding units; simhash: empty without bits;
  * backbone, onnx: hashes, null without decoders; peak: range of the training pixels; code: hash of
- * the fidelity layer; quality: what was asked of it; together: hash of the code of dates together.
+ * the fidelity layer; quality: what was asked of it; together: hash of the code of dates together;
+ * quantiser: hash of what the rows' codes decode with, and scale is then one step of that.
  *
  * @typedef {Readonly<{space_id: string, encoder: string, encoder_length: number, dim: number,
  *   metric: string, scale: number, simhash: Readonly<Record<string, any>>,
@@ -50,7 +52,8 @@ import {
  *   architecture: Readonly<Record<string, any>>, backbone: string | null,
  *   backbone_length: number, onnx: string | null, onnx_length: number, peak: number,
  *   code?: string, code_length?: number, quality?: string,
- *   together?: string, together_length?: number}>} Space
+ *   together?: string, together_length?: number,
+ *   quantiser?: string, quantiser_length?: number}>} Space
  */
 
 /**
@@ -98,10 +101,12 @@ const SPACE_SHAPE = {
   onnx_length: "int",
   peak: "float",
 };
-// What a space has only with a fidelity layer, and with a code of dates together, all or none of each.
+// What a space has only with a fidelity layer, with a code of dates together, and with packed
+// embeddings, all or none of each.
 const LAYER_SHAPES = [
   { code: "str", code_length: "int", quality: "str" },
   { together: "str", together_length: "int" },
+  { quantiser: "str", quantiser_length: "int" },
 ];
 const PART_SHAPE = {
   prefix: "str",
@@ -178,6 +183,7 @@ const PATTERNS = {
   onnx: SHA,
   code: SHA,
   together: SHA,
+  quantiser: SHA,
 };
 
 /**
@@ -278,6 +284,10 @@ export function parseGeneration(data, name = "generation") {
   if (rows !== generation.tiles) {
     throw new Damaged(`${name}: expected ${generation.tiles} tiles in its parts, found ${rows}`);
   }
+  const packed = generation.settings.packed !== undefined;
+  if (generation.spaces.some(({ quantiser }) => (quantiser !== undefined) !== packed)) {
+    throw new Damaged(`${name}: expected ${packed ? "a" : "no"} quantiser in every space`);
+  }
   return generation;
 }
 
@@ -356,8 +366,11 @@ function readMoment(text, name) {
  * @returns {Settings}
  */
 function readSettings(values, name) {
-  checkKeys(SETTINGS_SHAPE, values, name);
-  checkTypes(SETTINGS_SHAPE, values, name);
+  /** @type {Shape} */
+  const own = Object.hasOwn(Object(values), "packed") ? { packed: "int" } : {};
+  const shape = { ...SETTINGS_SHAPE, ...own };
+  checkKeys(shape, values, name);
+  checkTypes(shape, values, name);
   const texts = (/** @type {any[]} */ list) => list.every((item) => typeof item === "string");
   const pairs = Object.values(values.indices);
   if (!texts(values.bands) || !pairs.every((pair) => pair.length === 2 && texts(pair))) {
@@ -370,6 +383,9 @@ function readSettings(values, name) {
   }
   if (values.bits < 0 || values.bits > 4096 || values.bits % 8) {
     throw new Damaged(`${name}: expected bits in eights, found ${values.bits}`);
+  }
+  if (values.packed !== undefined && !(values.packed > 0 && values.packed <= 4096)) {
+    throw new Damaged(`${name}: expected packed in 1 to 4096, found ${values.packed}`);
   }
   return Object.freeze({ ...values, bands: Object.freeze([...values.bands]) });
 }

@@ -61,7 +61,8 @@ export class Painter {
       this.#limits ??= stretchLimits(images, shape, this.#visible);
       if (signal.aborted) return;
       yield some.geohash.map((name, i) => {
-        const bytes = /** @type {Picture["bytes"]} */ ([this.#archive.settings.dim, ...extra[i]]);
+        const { dim, packed = dim } = this.#archive.settings;
+        const bytes = /** @type {Picture["bytes"]} */ ([packed, ...extra[i]]);
         return { index: start + i, bytes, ...this.#one(images, shape, i, name, show) };
       });
       // Decoding holds the worker: let it hear what the page says meanwhile.

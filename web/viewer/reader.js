@@ -6,6 +6,7 @@ import { BadInput } from "./errors.js";
 import { isEverything, rowMask } from "./filters.js";
 import { Cache, Held, Once } from "./held.js";
 import { parsePart } from "./parts.js";
+import { fetchQuantiser } from "./quantisers.js";
 import { rowGroups } from "./reads.js";
 import { concat, merge, take, withColumns } from "./rows.js";
 import { columnNames, columnRanges, ORDER, parseFooter, readRows } from "./shards.js";
@@ -37,12 +38,14 @@ export class Reader {
 
   /**
    * @param {import("./store.js").Store} store
-   * @param {{dim: number, bits: number}} settings
+   * @param {{dim: number, bits: number, packed?: number}} settings
    * @param {number} [cacheBytes]
+   * @param {readonly import("./manifest.js").Space[]} [spaces] whose codes are decoded
    */
-  constructor(store, settings, cacheBytes) {
+  constructor(store, settings, cacheBytes, spaces = []) {
     this.store = store;
     this.settings = settings;
+    this.spaces = spaces;
     this.#held = new Held(store, cacheBytes);
   }
 
@@ -140,7 +143,7 @@ export class Reader {
     if (whole) await this.#held.shard(shard);
     const metadata = await this.#footer(shard);
     const groups = rowGroups(metadata, wanted);
-    await this.#held.ranges(shard, columnRanges(metadata, groups, fetched));
+    await this.#held.ranges(shard, columnRanges(metadata, groups, this.#stored(fetched)));
     const tables = await this.#groups(shard, metadata, groups, names);
     if (isEverything(wanted)) return tables;
     return tables.map((rows) => {
@@ -191,10 +194,13 @@ export class Reader {
     const key = (/** @type {number} */ group) => `${shard.sha256} ${group} ${names}`;
     const tables = new Map(groups.map((group) => [group, this.#parsed.get(key(group))]));
     const lacking = groups.filter((group) => !tables.get(group));
-    const bytesAt = await this.#held.ranges(shard, columnRanges(metadata, lacking, names));
+    const stored = this.#stored(names);
+    const bytesAt = await this.#held.ranges(shard, columnRanges(metadata, lacking, stored));
+    const quantiser = stored.includes("packed") ? await this.quantiser(shard.space_id) : null;
     const starts = groupStarts(metadata);
     for (const group of lacking) {
-      const rows = await readRows(metadata, [group], names, bytesAt);
+      const { packed, ...rows } = await readRows(metadata, [group], stored, bytesAt);
+      if (quantiser && packed) rows.embedding = quantiser.decode(packed);
       const at = Int32Array.from({ length: rows.n }, (_, row) => starts[group] + row);
       const table = { ...rows, shard: new Array(rows.n).fill(shard), at };
       this.#parsed.put(key(group), table, sizeOf(table));
@@ -203,14 +209,31 @@ export class Reader {
     return groups.map((group) => /** @type {Table} */ (tables.get(group)));
   }
 
+  /**
+   * What the codes of a space decode with, null where embeddings are plain.
+   *
+   * @param {string} spaceId
+   */
+  quantiser(spaceId) {
+    return this.#once.get(`quantiser ${spaceId}`, () => {
+      const space = this.spaces.find(({ space_id: id }) => id === spaceId);
+      return fetchQuantiser(this, space, this.settings.packed);
+    });
+  }
+
+  /** Columns as shards have them. @param {readonly string[]} names */
+  #stored(names) {
+    return names.map((name) => (this.settings.packed && name === "embedding" ? "packed" : name));
+  }
+
   /** @param {ShardRow} shard */
   #footer(shard) {
     return this.#once.get(`footer ${shard.sha256}`, async () => {
       const start = shard.length - shard.footer_length;
       const bytesAt = await this.#held.ranges(shard, [[start, shard.length]]);
-      const { dim, bits } = this.settings;
+      const { dim, bits, packed } = this.settings;
       const name = `shard ${shard.sha256.slice(0, 12)}`;
-      return parseFooter(bytesAt(start, shard.length), dim, bits, name);
+      return parseFooter(bytesAt(start, shard.length), dim, bits, name, packed);
     });
   }
 }

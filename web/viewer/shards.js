@@ -14,8 +14,8 @@ import { brief } from "./strictjson.js";
 
 /**
  * Rows of an archive as columns; only those asked for are there, and `n`. datetime: microseconds
- * since 1970, NaN for null; bbox: n * 4; embedding: n * dim; bits: n * bits / 8; input_digest:
- * n * 8; mse, index_mae: NaN for null.
+ * since 1970, NaN for null; bbox: n * 4; embedding: n * dim, and in a file of codes packed: n *
+ * bytes instead; bits: n * bits / 8; input_digest: n * 8; mse, index_mae: NaN for null.
  *
  * @typedef {object} Rows
  * @property {number} n
@@ -26,6 +26,7 @@ import { brief } from "./strictjson.js";
  * @property {Float32Array} bbox
  * @property {Uint8Array[]} geometry
  * @property {Int8Array} embedding
+ * @property {Uint8Array} [packed]
  * @property {Uint8Array} bits
  * @property {(Uint8Array | null)[]} code
  * @property {Uint8Array} input_digest
@@ -44,10 +45,11 @@ const MAX_FOOTER = 4 << 20;
  * Names of a shard's columns, in order.
  *
  * @param {number} bits
+ * @param {number} [packed] see `parseFooter`
  * @returns {string[]}
  */
-export function columnNames(bits) {
-  return [...new Set(schema(bits).map((leaf) => leaf.split(/[ .]/)[0]))];
+export function columnNames(bits, packed) {
+  return [...new Set(schema(bits, packed).map((leaf) => leaf.split(/[ .]/)[0]))];
 }
 
 /**
@@ -58,9 +60,10 @@ export function columnNames(bits) {
  * @param {number} dim
  * @param {number} bits
  * @param {string} [name]
+ * @param {number} [packed] bytes of a row's code, which takes the place of its embedding; 0: none
  * @returns {FileMetaData}
  */
-export function parseFooter(tail, dim, bits, name = "shard") {
+export function parseFooter(tail, dim, bits, name = "shard", packed = 0) {
   if (tail.length < 12 || tail.length > MAX_FOOTER) {
     throw new Damaged(
       `${name}: expected a footer of 12 to ${MAX_FOOTER} bytes, found ${tail.length}`,
@@ -68,7 +71,7 @@ export function parseFooter(tail, dim, bits, name = "shard") {
   }
   const metadata = readMetadata(tail, name);
   checkVersion(metadata);
-  checkSchema(metadata, schema(bits));
+  checkSchema(metadata, schema(bits, packed));
   const { rows, groups } = metadata;
   if (rows < 1 || rows > MAX_ROWS || groups.length > MAX_ROWS / 64) {
     throw new Damaged(
@@ -80,7 +83,7 @@ export function parseFooter(tail, dim, bits, name = "shard") {
     throw new Damaged(`${name}: expected row groups under ${limit} bytes, found a larger one`);
   }
   const at = metadata.leaves.findIndex((leaf) => leaf.path[0] === "embedding");
-  if (groups.some((group) => group.chunks[at].values !== group.rows * dim)) {
+  if (!packed && groups.some((group) => group.chunks[at].values !== group.rows * dim)) {
     throw new Damaged(`${name}: expected embeddings of ${dim} numbers, found others`);
   }
   return metadata;
@@ -100,14 +103,14 @@ function checkVersion(metadata) {
   }
 }
 
-/** @param {number} bits */
-function schema(bits) {
+/** @param {number} bits @param {number} [packed] */
+function schema(bits, packed = 0) {
   return [
     "geohash string",
     "datetime timestamp?",
     ...["xmin", "ymin", "xmax", "ymax"].map((side) => `bbox.${side} float`),
     "geometry binary",
-    "embedding.list.element int8 list",
+    packed ? `packed fixed(${packed})` : "embedding.list.element int8 list",
     ...(bits ? [`bits fixed(${bits / 8})`] : []),
     "code binary?",
     "model_id string",

@@ -8,6 +8,7 @@ import { loadLayer } from "./layer.js";
 import { architecture } from "./model.js";
 import { Network } from "./network.js";
 import { parseModels } from "./parts.js";
+import { fetchQuantiser } from "./quantisers.js";
 import { loadWeights } from "./tensors.js";
 
 /** @typedef {import("./decode.js").Decoder} Decoder */
@@ -73,7 +74,15 @@ export class Models {
     const network = backbone ? new Network(arch, backbone, own) : new Network(arch, own, null);
     const codeScale = row.kind === "full" ? own["encoder.step"][0] : null;
     const codes = await this.#codes(space);
-    return Object.freeze({ network, scale: space.scale, codeScale, codes });
+    const quantiser = await this.#quantiser(space);
+    return Object.freeze({ network, scale: space.scale, codeScale, codes, quantiser });
+  }
+
+  /** @param {Space} space */
+  #quantiser(space) {
+    return this.#once.get(`quantiser ${space.space_id}`, () =>
+      fetchQuantiser(this.#reader, space, this.#generation.settings.packed),
+    );
   }
 
   /** The fidelity codes of a space, null without. @param {Space} space */
