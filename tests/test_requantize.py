@@ -16,7 +16,7 @@ import embarchive
 from embarchive import additions, digests, manifest, search, shards, sql
 from embarchive.cli import main
 from embarchive.commit import read_head
-from embarchive.errors import BadInput, Damaged
+from embarchive.errors import BadInput, Conflict, Damaged
 from embarchive.filters import Filter, make_filter, row_mask
 from embarchive.reads import read_plan
 from embarchive.recipe import Recipe
@@ -237,6 +237,18 @@ def test_nothing_is_added_to_a_quantised_archive(made, tmp_path):
         decide(store, ["nowhere"], Recipe())
     with pytest.raises(BadInput, match="quantize that again"):
         additions.add_to_archive(store, lambda _: additions.Addition(make_settings()))
+
+
+def test_of_two_writers_at_once_the_later_is_refused(root, tmp_path, monkeypatch):
+    to = str(tmp_path / "new")
+
+    def late(archive, store):
+        make_archive(to, 50)
+
+    monkeypatch.setattr("embarchive.requantize._copy", late)
+    with pytest.raises(Conflict, match="another writer"):
+        requantize(str(root), to, "pq8", progress=quiet)
+    assert len(embarchive.open_archive(to)) == 50
 
 
 def test_the_command_says_what_it_cost(root, tmp_path, capsys):

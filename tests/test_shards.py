@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
@@ -38,6 +39,22 @@ def path(shard, tmp_path_factory):
 
 def footer(shard):
     return shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
+
+
+class Watched(io.BytesIO):
+    """A file that knows which threads read it."""
+
+    threads = frozenset()
+
+    def read(self, *size):
+        self.threads |= {threading.get_ident()}
+        return super().read(*size)
+
+
+def test_no_thread_of_its_own_reads(shard):
+    file, metadata = Watched(shard.data), footer(shard)
+    shards.read_rows(file, metadata, [0, 1], ["geohash", "embedding", "bits"])
+    assert file.threads == {threading.get_ident()}
 
 
 def test_what_is_written_is_read_back(table, shard):

@@ -65,7 +65,8 @@ def parse_quantiser(text: str) -> Method:
 
 
 def fit_quantiser(text: str, mu: NDArray[np.floating[Any]], seed: int = 0) -> Quantiser:
-    """A quantiser fitted to training embeddings float (n, D); the same input gives the same one.
+    """A quantiser fitted to training embeddings float (n, D); the same input gives the same one,
+    on another machine perhaps one that differs in last places.
 
     int: Lloyd-Max levels of each number (int8: equal steps); bits: one bit a number, about its
     median; simhash: one bit a direction of an orthogonal frame, offsets as in

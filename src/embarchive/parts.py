@@ -293,7 +293,9 @@ def _parse(data: bytes, kind: str, schema: pa.Schema, name: str) -> pa.Table:
     if len(data) > MAX_TABLE_BYTES:
         raise Damaged(f"{name}: expected at most {MAX_TABLE_BYTES} bytes, found {len(data)}")
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        file = pq.ParquetFile(
+            pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True
+        )
         _check_stamp(file.metadata, kind, name)
         unpacked = sum(
             file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups)

@@ -262,7 +262,10 @@ def read_rows(
     """Rows of the row groups, the named columns in schema order. `file` is file-like and is
     asked only for the ranges that `column_ranges` names. Raises Damaged."""
     try:
-        parquet = pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
+        # Read ahead, a thread of arrow may hold Python's bytes when the process ends: it aborts.
+        parquet = pq.ParquetFile(
+            file, metadata=metadata, pre_buffer=False, page_checksum_verification=True
+        )
         table = parquet.read_row_groups(list(row_groups), columns=list(columns), use_threads=False)
     except EmbarchiveError:
         raise
