@@ -23,7 +23,7 @@ Codes = NDArray[np.uint64]
 MOST_SHARED = 0.01
 MOST_KEYS = 400_000
 MOST_PLACES = 1_000_000
-SAMPLE_BYTES, LEAST_SAMPLE, MOST_SAMPLE = 64 << 20, 4096, 65_536
+SAMPLE_BYTES, LEAST_SAMPLE, MOST_SAMPLE = 16 << 20, 4096, 65_536
 SAMPLE_GROUPS = 16
 # Where more of the rows than this have a source of their own, it tells rows apart, not scenes.
 IDS = 0.5
@@ -106,7 +106,7 @@ def shard_prefix(found: Survey, precision: int) -> int:
 
 def sample(layouts: Sequence[Layout], seed: int = 0) -> NDArray[np.float32]:
     """Vectors float32 (n, dim) of rows drawn from all files, all rows where they are few: from at
-    most 16 row groups, at most 64 MiB. Raises BadInput."""
+    most 16 row groups, about 16 MiB. Raises BadInput."""
     dim = layouts[0].dim
     want = int(np.clip(SAMPLE_BYTES // (4 * dim), LEAST_SAMPLE, MOST_SAMPLE))
     groups = [(layout, g, n) for layout in layouts for g, n in enumerate(group_rows(layout))]
