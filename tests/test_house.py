@@ -62,7 +62,8 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 # Tests of more than one module, and of the page.
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
-    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_packed",
+    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_imported",
+    "viewer_packed",
 }  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

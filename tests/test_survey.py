@@ -60,14 +60,16 @@ def test_a_tally_counts_shares_in_bounded_memory(most):
 def test_shards_get_the_shortest_prefix_that_keeps_them_small(monkeypatch):
     places = grid.cell_codes(*make_points(5000, span=20.0), 12)
     found = survey.Survey(10_000, 7, np.sort(places), 2)
-    monkeypatch.setattr(survey, "SHARD_ROWS", 1500)
-    prefix = survey.shard_prefix(found, 7)
+    monkeypatch.setattr(survey, "SHARD_ROWS", 500)
+    monkeypatch.setattr(survey, "PREFIX_BYTES", 500 * 64 * 3)
+    prefix = survey.shard_prefix(found, 7, 64)
 
     def fullest(letters):
         return 2 * np.unique(places >> np.uint64(5 * (12 - letters)), return_counts=True)[1].max()
 
     assert fullest(prefix) <= 1500 < fullest(prefix - 1)
-    assert survey.shard_prefix(found, 1) == 1
+    assert survey.shard_prefix(found, 1, 64) == 1
+    assert survey.shard_prefix(found, 7, 1000) >= prefix >= survey.shard_prefix(found, 7, 1)
 
 
 def test_few_rows_are_the_sample_and_of_many_some_of_all_files(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def decide(
     step = layouts[0].step if len(scales) == 1 else None
     quantiser = Int8(step) if step else calibrate(seen)
     bits = default_bits(layouts[0].dim) if options.bits is None else options.bits
-    shard = survey.shard_prefix(found, precision)
+    shard = survey.shard_prefix(found, precision, layouts[0].dim)
     settings = _settings(precision, shard, layouts[0].dim, bits, options)
     space = _space(settings, quantiser, fit_simhash(quantiser.encode(seen), bits, 0), len(seen))
     return Job(layouts, wishes, settings, space, found, None)

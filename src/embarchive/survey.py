@@ -25,6 +25,7 @@ MOST_KEYS = 400_000
 MOST_PLACES = 1_000_000
 SAMPLE_BYTES, LEAST_SAMPLE, MOST_SAMPLE = 16 << 20, 4096, 65_536
 SAMPLE_GROUPS = 16
+PREFIX_BYTES, MOST_SHARDS = 32 << 20, 8
 # Where more of the rows than this have a source of their own, it tells rows apart, not scenes.
 IDS = 0.5
 
@@ -94,12 +95,14 @@ def survey(layouts: Sequence[Layout], progress: Report) -> Survey:
     return Survey(total, min(fine, default=LONGEST), np.sort(np.concatenate(places)), step)
 
 
-def shard_prefix(found: Survey, precision: int) -> int:
-    """The shortest prefix whose fullest shard has about 32,768 rows; at most `precision`."""
+def shard_prefix(found: Survey, precision: int, dim: int) -> int:
+    """The shortest prefix whose fullest has rows for about 8 shards, fewer of long vectors; at most
+    `precision`. The rows of a prefix are sorted in memory."""
+    most = SHARD_ROWS * int(np.clip(PREFIX_BYTES // (SHARD_ROWS * dim), 1, MOST_SHARDS))
     for letters in range(1, precision):
         shift = np.uint64(5 * (LONGEST - letters))
         _, counts = np.unique(found.places >> shift, return_counts=True)
-        if counts.max() * found.step <= SHARD_ROWS:
+        if counts.max() * found.step <= most:
             return letters
     return precision
 
