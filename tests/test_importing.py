@@ -211,6 +211,22 @@ def test_nothing_is_committed_when_a_late_row_is_bad(tmp_path):
     assert not (tmp_path / "a" / "embarchive.json").exists()
 
 
+def test_scenes_are_not_built_into_imported_vectors(tmp_path):
+    from embarchive import step_plan
+    from embarchive.recipe import Recipe
+
+    _, archive = brought(tmp_path / "a", plain(tmp_path / "v.parquet"))
+    with pytest.raises(BadInput, match="expected an archive of scenes to add to, found one of ve"):
+        step_plan.look([str(tmp_path)], Recipe(), archive.settings)
+
+
+def test_rows_feed_a_trainer(tmp_path):
+    pytest.importorskip("torch")
+    _, archive = brought(tmp_path / "a", plain(tmp_path / "v.parquet"))
+    found = list(embarchive.TileDataset(archive))
+    assert len(found) == 200 and tuple(found[0]["embedding"].shape) == (64,)
+
+
 def test_another_committer_in_the_meantime_is_a_conflict(tmp_path, monkeypatch):
     one, two = plain(tmp_path / "v.parquet"), plain(tmp_path / "w.parquet", seed=8)
     brought(tmp_path / "a", one)
