@@ -21,7 +21,7 @@ Codes = NDArray[np.uint64]
 
 # At most this share of rows may have their cell, date and source in common with others.
 MOST_SHARED = 0.01
-MOST_KEYS = 400_000
+MOST_KEYS = 200_000
 MOST_PLACES = 1_000_000
 SAMPLE_BYTES, LEAST_SAMPLE, MOST_SAMPLE = 16 << 20, 4096, 65_536
 SAMPLE_GROUPS = 16
@@ -50,10 +50,17 @@ class Tally:
         self._bound = np.uint64(2**64 - 1)
         self._keys = np.zeros(0, np.uint64)
         self._counts = np.zeros(0, np.int64)
+        self._new: list[Codes] = []
 
     def add(self, keys: Codes) -> None:
         """Count uniformly mixed keys (n,)."""
-        fresh, times = np.unique(keys[keys <= self._bound], return_counts=True)
+        self._new.append(keys[keys <= self._bound])
+        if sum(map(len, self._new)) > self._most:
+            self._merge()
+
+    def _merge(self) -> None:
+        fresh, times = np.unique(np.concatenate(self._new), return_counts=True)
+        self._new = []
         both = np.concatenate([self._keys, fresh])
         self._keys, where = np.unique(both, return_inverse=True)
         counts = np.concatenate([self._counts, times])
@@ -65,6 +72,8 @@ class Tally:
 
     def shared(self) -> float:
         """The share of occurrences whose key occurs more than once."""
+        if self._new:
+            self._merge()
         total = int(self._counts.sum())
         return float(self._counts[self._counts > 1].sum() / total) if total else 0.0
 
