@@ -131,6 +131,28 @@ def test_an_imported_archive_comes_back_to_the_byte(tmp_path):
     assert one.search(like, k=30) == two.search(like, k=30)
 
 
+@pytest.mark.parametrize("tool", ["polars", "duckdb", "geopandas"])
+def test_what_another_tool_wrote_of_it_is_imported(archive, tmp_path, tool):
+    module = pytest.importorskip(tool)
+    exported(archive, tmp_path / "f.parquet")
+    source, target = str(tmp_path / "f.parquet"), str(tmp_path / "g.parquet")
+    if tool == "duckdb":
+        module.execute(f"COPY (FROM read_parquet('{source}')) TO '{target}' (FORMAT parquet)")
+    elif tool == "polars":
+        module.read_parquet(source).write_parquet(target)
+    else:
+        module.read_parquet(source).to_parquet(target)
+    done = import_vectors([target], str(tmp_path / "b"), Wishes(), Options(), quiet)
+    again = embarchive.open_archive(tmp_path / "b")
+    assert (done["tiles"], done["renamed"], done["precision"]) == (600, 0, 6)
+    names = ["geohash", "datetime", "source"]
+    one, two = archive.select(columns=names), again.select(columns=names)
+    assert [two[n].to_pylist() for n in names] == [one[n].to_pylist() for n in names]
+    found = embeddings(again.select(columns=["embedding"])) * done["scale"]
+    floats = embeddings(archive.select(columns=["embedding"])) * SCALE
+    assert np.abs(found - floats).max() <= done["scale"] / 2 + 0.01
+
+
 def test_csv_has_a_column_a_number(archive, tmp_path):
     done = export(
         archive, tmp_path / "f.csv", Wanted(columns=["source", "embedding", "bits"]), quiet

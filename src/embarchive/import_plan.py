@@ -23,8 +23,8 @@ from embarchive.storage import Store
 from embarchive.strictjson import canonical_json
 
 # Numbers of the sample beyond this percentile are clipped. Recall@10 of int8 against floats, 4,000
-# GeoCLIP vectors of 512 numbers and their first 64 components: .995 and .985; of 1.05 times the
-# largest .993 and .985, of 99.9 % .993 and .984, of 99 % .973 and .949.
+# GeoCLIP vectors of 512 numbers and their first 64 components: .995 and .986; of 1.05 times the
+# largest .993 and .985, of 99.9 % .993 and .985, of 99 % .973 and .949.
 CLIPPED = 99.99
 # Bytes of SimHash planes, which every reader fetches with the generation.
 PLANES = 1 << 18

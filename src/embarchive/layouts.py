@@ -173,6 +173,13 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_int8(kind))
 
@@ -232,7 +239,7 @@ def _place(
         pair = [_named(schema, one, (), where, "place") for one in (wishes.lon, wishes.lat)]
         return tuple(name for name in pair if name)
     own = {name.lower(): name for name in reversed(schema.names)}
-    if wishes.geometry is None and pa.types.is_string(_type(schema, "geohash")):
+    if wishes.geometry is None and is_text(_type(schema, "geohash")):
         return ("geohash",)
     named = (str(geo.get("primary_column", "")), *GEOMETRIES)
     geometry = _named(schema, wishes.geometry, named, where, "geometry")

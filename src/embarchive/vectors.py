@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embarchive import dates, geohash, grid, points
 from embarchive.errors import BadInput
-from embarchive.layouts import Layout, first_line, open_parquet
+from embarchive.layouts import Layout, first_line, is_text, open_parquet
 from embarchive.recipe import parse_date
 
 NO_DATE = np.iinfo(np.int64).max
@@ -165,7 +165,7 @@ def _spelt(column: pa.Array, precision: int, where: str, first: int) -> Codes:
 def _moments(column: pa.Array, where: str, first: int) -> NDArray[np.int64]:
     """Microseconds since 1970, UTC; NO_DATE for null. Whole numbers are years."""
     kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+    if is_text(kind) or pa.types.is_dictionary(kind):
         words = column.cast(pa.string()).dictionary_encode()
         moments = [_moment(text, where) for text in words.dictionary.to_pylist()]
         column = pa.array(moments, pa.timestamp("us", "UTC")).take(words.indices)
