@@ -5,12 +5,15 @@ import pytest
 from archives import make_archive
 from vectorfiles import make_floats, plain
 
+import embarchive
 from embarchive import import_plan
 from embarchive.errors import BadInput
+from embarchive.exporting import Wanted, export
 from embarchive.import_plan import Options, decide
 from embarchive.importing import import_vectors
 from embarchive.layouts import Wishes
 from embarchive.quantize import MAX_BITS, Int8
+from embarchive.requantize import requantize
 from embarchive.store import open_store
 
 
@@ -104,6 +107,17 @@ def test_an_archive_of_scenes_takes_no_vectors(tmp_path):
     make_archive(tmp_path / "a", 20)
     with pytest.raises(BadInput, match=r"one of imported vectors, found .* built from scenes"):
         plan(tmp_path / "a", plain(tmp_path / "v.parquet"))
+
+
+def test_an_archive_of_codes_takes_no_vectors_but_can_be_exported(tmp_path):
+    path = plain(tmp_path / "v.parquet")
+    import_vectors([path], str(tmp_path / "a"), Wishes(), Options(), quiet)
+    requantize(str(tmp_path / "a"), str(tmp_path / "b"), "int4", progress=quiet)
+    with pytest.raises(BadInput, match=r"expected an archive of int8 vectors, found .*quantize"):
+        plan(tmp_path / "b", path)
+    archive = embarchive.open_archive(tmp_path / "b")
+    export(archive, tmp_path / "e.parquet", Wanted(), quiet)
+    assert plan(tmp_path / "c", tmp_path / "e.parquet").space.scale == archive.space().scale
 
 
 def test_geohashes_are_the_cells_and_may_be_cut_but_not_made_longer(tmp_path):

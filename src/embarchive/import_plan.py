@@ -165,6 +165,11 @@ def _appended(
             f"import: expected a new archive or one of imported vectors, found {held.root}, which "
             "was built from scenes"
         )
+    if s.packed:
+        raise BadInput(
+            f"import: expected an archive of int8 vectors, found {held.root}, made by `quantize`: "
+            "add to the one that it was made of"
+        )
     for layout in layouts:
         _agree("numbers in a vector", s.dim, layout.dim, layout, "the archive")
         if layout.precision is not None and layout.precision < s.precision:
