@@ -92,6 +92,8 @@ def make_archive(
         space_id="synthetic-1",
         encoder=put("model", b"encoder"),
         encoder_length=7,
+        backbone=weights[0],
+        backbone_length=18,
         dim=64,
         metric="l2",
         scale=SCALE,

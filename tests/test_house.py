@@ -20,10 +20,11 @@ ORDER = """
     fidelity refine layer codes components baselines sizing drift choice indices train frozen
     adapters fit_quantisers fit_fidelity fit_refine export parts partition manifest headers
     storage localstore remote objectstore httpstore store commit additions shards verify search
-    reads exemplars queries reader decode weights resolve archive stack sql feeds encode staging
-    gather fitting fit_layer fit_regions step_plan step_size step_bands step_train step_drift
-    step_encode step_commit requantize engine jobs save page publish welcome answers serve
-    options terminal making cli
+    reads exemplars queries reader decode weights resolve archive prefixes stack sql feeds encode
+    staging gather fitting fit_layer fit_regions step_plan step_size step_bands step_train
+    step_drift step_encode step_commit requantize engine jobs points layouts vectors survey spill
+    import_plan importing save exporting page publish welcome answers serve options terminal
+    making cli
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
@@ -46,6 +47,7 @@ DOORS = {
     "obstore": {"store", "objectstore"},
     "torch": {"train", "frozen", "adapters", "fit_refine", "encode", "feeds"},
     "onnx": {"export"},
+    "pyproj": {"points"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
     "click": {"options", "terminal", "making", "cli"},
@@ -54,13 +56,14 @@ DOORS = {
 # what a user names.
 OPENERS = {
     "localstore", "answers", "serve", "page", "recipe", "polygons", "folders", "rasters",
-    "pictures", "decode", "save", "cli",
+    "pictures", "decode", "save", "exporting", "cli",
 }  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 # Tests of more than one module, and of the page.
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
-    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_packed",
+    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_imported",
+    "viewer_packed",
 }  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

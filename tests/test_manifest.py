@@ -53,6 +53,20 @@ def test_what_is_written_fits_its_published_schema(name):
     assert not validator.is_valid({**json.loads(data), "path": "x"})
 
 
+def test_a_space_may_have_no_encoder_and_then_no_length_of_one():
+    schema = json.loads((SCHEMAS / "generation.schema.json").read_text())
+    bare = replace(fakes.space(), encoder=None, encoder_length=0)
+    data = manifest.dump_generation(fakes.generation(spaces=(bare,)))
+    assert manifest.parse_generation(data).spaces == (bare,)
+    assert bare.objects() == []
+    jsonschema.validate(json.loads(data), schema)
+    odd = json.loads(data)
+    odd["spaces"][0]["encoder_length"] = 7
+    assert not jsonschema.Draft202012Validator(schema).is_valid(odd)
+    with pytest.raises(Damaged, match="expected no encoder_length without an encoder"):
+        manifest.parse_generation(json.dumps(odd, sort_keys=True).encode())
+
+
 @pytest.mark.parametrize("parse", ["pointer", "generation"])
 def test_another_version_is_refused_by_name(parse):
     data = getattr(manifest, f"dump_{parse}")(POINTER if parse == "pointer" else full_generation())

@@ -83,7 +83,18 @@ def test_weights_that_were_changed_are_refused(root, archive):
         path.write_bytes(clean)
 
 
-def test_an_archive_without_models_says_so(archive):
+def test_rows_without_a_decoder_say_so(archive):
+    with pytest.raises(BadInput, match="decode: expected rows that have a decoder"):
+        archive.weights.decoder("")
+
+
+def test_an_archive_without_models_has_a_table_of_none(archive):
     held = replace(archive.head.generation, models=None)
-    with pytest.raises(BadInput, match="the archive has none"):
-        weights.Models(archive.reader, held).table()
+    table = weights.Models(archive.reader, held).table()
+    assert (len(table), table.schema) == (0, manifest.MODEL_SCHEMA)
+
+
+def test_a_space_without_an_encoder_says_so(archive):
+    space = replace(archive.space(), encoder=None, encoder_length=0)
+    with pytest.raises(BadInput, match="found an image: space synthetic-1 has no encoder"):
+        archive.weights.encoder(space)

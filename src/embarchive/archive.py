@@ -134,7 +134,7 @@ class Archive:
         tables = [part.length for part in self.parts]
         tables += [held.models.length] if held.models else []
         sizes["manifest"] = self._head.pointer.length + sum(tables)
-        regions = set(self.models()["region"].drop_null().to_pylist()) if held.models else set()
+        regions = set(self.models()["region"].drop_null().to_pylist())
         return {
             "generation": held.number,
             "tiles": held.tiles,
@@ -162,7 +162,7 @@ class Archive:
 
     def _decoders(self) -> dict[str, int]:
         """Regions of the newest space by the kind of their newest decoder."""
-        rows = self.models().to_pylist() if self._held.models else []
+        rows = self.models().to_pylist()
         here = self.spaces[-1].space_id if self.spaces else None
         newest = {row["region"]: row["kind"] for row in rows if row["space_id"] == here}
         return dict(sorted(Counter(newest.values()).items()))

@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from embarchive import making  # noqa: F401  # its commands
 from embarchive.errors import BadInput, EmbarchiveError
-from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE
+from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE, names_of
 from embarchive.terminal import Shell, cli, columns, command, hit_lines
 
 if TYPE_CHECKING:
@@ -113,6 +113,27 @@ def decode(shell: Shell, archive: str, geohash: Sequence[str], out: str, **optio
     write_images(opened, rows, out)
     tiles = len(set(rows["geohash"].to_pylist()))
     shell.say({"out": out, "tiles": tiles}, [f"{out}: {tiles} tiles"])
+
+
+@command(
+    ARCHIVE,
+    click.option("--out", required=True, metavar="FILE", help="F.parquet, F.geojson or F.csv."),
+    *WHERE,
+    POLYGON,
+    click.option("--space", metavar="ID", help="Embedding space; default the newest."),
+    click.option(
+        "--columns", metavar="A,B,…", callback=names_of, help="Default: all but bits, code."
+    ),
+    click.option("--int8", is_flag=True, help="Vectors as stored, not as float32."),
+)
+def export(shell: Shell, archive: str, out: str, **options: Any) -> None:
+    """Write rows with their vectors as GeoParquet, GeoJSON or CSV."""
+    from embarchive import exporting
+    from embarchive.archive import open_archive
+
+    wanted = exporting.Wanted(**options)
+    done = exporting.export(open_archive(archive), out, wanted, shell.progress)
+    shell.say(done, [f"{out}: {done['rows']:,} rows, {done['bytes']:,} bytes"])
 
 
 @command(

@@ -31,6 +31,8 @@ MONTHS = {
         "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), start=1
     )
 }
+# The months of each, from December.
+SEASONS = ("DJF", "MAM", "JJA", "SON")
 YEAR = r"(19[5-9]\d|20\d\d)"
 MONTH = r"(0[1-9]|1[0-2])"
 DAY = r"(0[1-9]|[12]\d|3[01])"
@@ -119,5 +121,5 @@ def _keep(
 
 
 def season(when: datetime | None) -> str:
-    """The meteorological season by its months, DJF MAM JJA SON; "undated" without a date."""
-    return "undated" if when is None else ("DJF", "MAM", "JJA", "SON")[when.month % 12 // 3]
+    """The meteorological season by its months; "undated" without a date."""
+    return "undated" if when is None else SEASONS[when.month % 12 // 3]

@@ -33,6 +33,7 @@ _SPREAD = tuple(
 
 Names = NDArray[np.str_]
 Indices = NDArray[np.int64]
+Codes = NDArray[np.uint64]
 
 
 def check_geohash(text: str) -> str:
@@ -51,8 +52,17 @@ def halvings(precision: int) -> tuple[int, int]:
 
 def from_indices(column: Indices, row: Indices, precision: int) -> Names:
     """Geohashes 'U{precision}' of cells by column and row."""
+    return spell(interleave(column, row, precision), precision)
+
+
+def interleave(column: Indices, row: Indices, precision: int) -> Codes:
+    """Cells by column and row as numbers of 5 bits a letter, in the order of their geohashes."""
     odd = (5 * precision) % 2
-    code = (_spread(column) << np.uint64(1 - odd)) | (_spread(row) << np.uint64(odd))
+    return (_spread(column) << np.uint64(1 - odd)) | (_spread(row) << np.uint64(odd))
+
+
+def spell(code: Codes, precision: int) -> Names:
+    """Geohashes 'U{precision}' of the numbers that `interleave` gives."""
     shifts = np.arange(5 * (precision - 1), -1, -5, dtype=np.uint64)
     letters = _LETTERS[((code[..., None] >> shifts) & np.uint64(31)).astype(np.intp)]
     return cast(Names, np.ascontiguousarray(letters).view(f"U{precision}")[..., 0])

@@ -25,6 +25,7 @@ from embarchive.geohash import (
     check_geohash,
     from_indices,
     halvings,
+    interleave,
     to_indices,
 )
 from embarchive.polygons import boxes_wkb, polygon_intersects, read_polygon
@@ -34,6 +35,7 @@ __all__ = [
     "ChipGrid",
     "bbox_intersects",
     "bounds",
+    "cell_codes",
     "cell_indices",
     "cell_polygons_wkb",
     "cells_in_bbox",
@@ -74,6 +76,12 @@ def encode(lon: ArrayLike, lat: ArrayLike, precision: int) -> Names:
     x = np.where(np.abs(x) > 180, (x + 180) % 360 - 180, x)
     across, up = halvings(precision)
     return from_indices(_index(x, 360.0, across), _index(y, 180.0, up), precision)
+
+
+def cell_codes(lon: Floats, lat: Floats, precision: int) -> NDArray[np.uint64]:
+    """Cells of points in degrees (-180..180, -90..90) as `geohash.interleave` numbers them."""
+    across, up = halvings(precision)
+    return interleave(_index(lon, 360.0, across), _index(lat, 180.0, up), precision)
 
 
 def bounds(geohashes: ArrayLike) -> Floats:

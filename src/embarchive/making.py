@@ -24,6 +24,8 @@ from embarchive.options import (
 from embarchive.recipe import Recipe, read_recipe
 from embarchive.terminal import Shell, command, size_lines
 
+WISHES = ("vector", "geometry", "lon", "lat", "datetime", "source")
+
 
 @command(
     SCENES,
@@ -136,6 +138,32 @@ def quantize(shell: Shell, archive: str, to: str, method: str, bits: int | None)
     from embarchive.requantize import requantize
 
     shell.say(requantize(archive, to, method, bits=bits, progress=shell.progress))
+
+
+@command(
+    click.argument("files", nargs=-1, required=True, metavar="VECTORS.parquet..."),
+    OUT,
+    click.option("--vector", metavar="COL", help="Lists of numbers, or the stem of columns."),
+    click.option("--geometry", metavar="COL", help="WKB or geoarrow."),
+    click.option("--lon", metavar="COL", help="Longitude, degrees; with --lat."),
+    click.option("--lat", metavar="COL", help="Latitude, degrees."),
+    click.option("--datetime", metavar="COL", help="Dates, or years."),
+    click.option("--source", metavar="COL", help="Where rows are from; default the file's name."),
+    click.option("--precision", type=click.IntRange(1, 12), metavar="P", help="Geohash length."),
+    click.option("--bits", type=click.IntRange(0), metavar="N", help="SimHash bits a row."),
+    click.option("--title", default="", metavar="TEXT"),
+    click.option("--attribution", default="", metavar="TEXT"),
+    click.option("--licence", default="", metavar="TEXT"),
+)
+def import_(shell: Shell, files: Sequence[str], out: str, **options: Any) -> None:
+    """Make an archive from (Geo)Parquet files of embeddings, or add them to one made so."""
+    from embarchive.import_plan import Options
+    from embarchive.importing import import_vectors
+    from embarchive.layouts import Wishes
+
+    wishes = Wishes(**{field: options.pop(field) for field in WISHES})
+    said = Options(**options)
+    shell.say(import_vectors(list(files), out, wishes, said, shell.progress))
 
 
 def _workers(engine: str, workers: int | None) -> int:

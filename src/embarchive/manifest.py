@@ -110,7 +110,8 @@ class TableRef:
 class Space:
     """An embedding space: encoder, calibration and basis, and what it was trained on.
 
-    scale: one int8 step in embedding units; simhash: `SimHash.to_json`, empty without bits;
+    encoder: hash, None where vectors were imported; scale: one int8 step in embedding units;
+    simhash: `SimHash.to_json`, empty without bits;
     trained: tiles, bounds and datetime of the first build, and how many numbers collapsed;
     saturation: season (or "training", "undated") -> share of numbers that the last job in it
     clipped; architecture: `Architecture.to_json`; backbone and onnx: hashes, None without
@@ -121,7 +122,7 @@ class Space:
     """
 
     space_id: str
-    encoder: str
+    encoder: str | None
     encoder_length: int
     dim: int
     metric: str
@@ -290,6 +291,8 @@ def _space(values: Any, name: str) -> Space:
     space = build(Space, values, name, _PATTERNS)
     if space.together and not space.code:
         raise Damaged(f"{name}: expected a code beside together, found none")
+    if space.encoder is None and space.encoder_length:
+        raise Damaged(f"{name}: expected no encoder_length without an encoder, found one")
     return space
 
 

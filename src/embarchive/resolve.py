@@ -134,6 +134,7 @@ def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray
     s = archive.settings
     if oneband.single(s):
         raise BadInput(f"like: expected a place in an archive of single bands, found image {path}")
+    architecture, weights = archive.weights.encoder(space)
     try:
         from embarchive import scenes
     except ImportError:
@@ -143,7 +144,6 @@ def encode_image(archive: Archive, path: Path, space: manifest.Space) -> NDArray
         pixels = _middle(scene, grid.ChipGrid(12, s.gsd, s.height, s.width))
     else:
         pixels = scenes.read_image(scene, s.height, s.width)
-    architecture, weights = archive.weights.encoder(space)
     return np.asarray(model.encode_batch(architecture, weights, pixels[None])[0], dtype=np.float32)
 
 

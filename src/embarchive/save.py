@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,38 +28,48 @@ Kind = TypeVar("Kind")
 def table_kind(path: str | Path) -> Callable[[pa.Table, Path], None]:
     """The writer for a path's suffix; asked before the work, so that a wrong one costs
     nothing. Raises BadInput."""
-    return _kind(path, _TABLES)
+    return kind(path, _TABLES)
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:
     """Rows with geohash (and bbox) as .parquet (GeoParquet), .geojson, .csv or .json.
     Raises BadInput for another suffix or a file that cannot be written."""
-    write, target = table_kind(path), Path(path)
-    aside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    write = table_kind(path)
+    with aside(path) as part:
+        write(table, part)
+
+
+@contextmanager
+def aside(path: str | Path) -> Iterator[Path]:
+    """Where to write a file that takes its own name once it is whole, and is gone when it is not.
+    Raises BadInput when it cannot be written."""
+    target = Path(path)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        write(table, aside)
-        aside.replace(target)
+        yield part
+        part.replace(target)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise BadInput(f"out: cannot write {path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def image_kind(path: str | Path) -> str:
     """ ".tif" or ".png". Raises BadInput for another suffix."""
-    return _kind(path, {".tif": ".tif", ".tiff": ".tif", ".png": ".png"})
+    return kind(path, {".tif": ".tif", ".tiff": ".tif", ".png": ".png"})
 
 
 def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
     """Decoded tiles on one raster: .tif holds every band in recipe units, .png a picture of
     the visible ones. One image a cell, see `best_of_places`. Raises BadInput."""
-    kind = image_kind(path)
+    form = image_kind(path)
     if not len(rows):
         raise BadInput("decode: expected at least one tile, found none that match")
     chosen = best_of_places(rows)
     names = chosen["geohash"].to_pylist()
     images = archive.decode(chosen)
     bands = archive.settings.bands
-    if kind == ".tif":
+    if form == ".tif":
         decode.write_geotiff(path, images, names, archive.chips, bands)
         return
     whole, _ = decode.mosaic(images, names, archive.chips)
@@ -102,7 +113,8 @@ def records(table: pa.Table) -> list[dict[str, Any]]:
     return [plain(row) for row in table.to_pylist()]
 
 
-def _kind(path: str | Path, kinds: Mapping[str, Kind]) -> Kind:
+def kind(path: str | Path, kinds: Mapping[str, Kind]) -> Kind:
+    """What stands for a path's suffix. Raises BadInput."""
     suffix = Path(path).suffix.lower()
     if suffix not in kinds:
         expected = ", ".join(kinds)
@@ -123,14 +135,17 @@ def _parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _geojson(table: pa.Table, path: Path) -> None:
-    features = []
+def features(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows with geohash as GeoJSON features, each its cell."""
     for row, (west, south, east, north) in zip(records(table), _cells(table), strict=True):
         row.pop("bbox", None)
         ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
         shape = {"type": "Polygon", "coordinates": [ring]}
-        features.append({"type": "Feature", "geometry": shape, "properties": row})
-    document = {"type": "FeatureCollection", "features": features}
+        yield {"type": "Feature", "geometry": shape, "properties": row}
+
+
+def _geojson(table: pa.Table, path: Path) -> None:
+    document = {"type": "FeatureCollection", "features": list(features(table))}
     path.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
 
 

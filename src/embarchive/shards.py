@@ -83,11 +83,12 @@ def geo_metadata(cells: NDArray[np.float64]) -> dict[str, Any]:
 def emb_metadata(
     settings: Settings,
     space_id: str,
-    encoder: str,
+    encoder: str | None,
     scale: float,
     quantiser: Quantiser | None = None,
 ) -> dict[str, Any]:
     """The `emb` value: the STAC embedding extension's names for this archive and space."""
+    models = [f"../../models/{encoder}.safetensors"] if encoder else []
     return {
         "emb:type": "chip",
         "emb:dimensions": quantiser.dim if quantiser else settings.dim,
@@ -106,7 +107,7 @@ def emb_metadata(
             "offset": [0.0],
         },
         "emb:runtime_parameters": {"bands": list(settings.bands), "space_id": space_id},
-        "links": [{"rel": "emb:model", "href": f"../../models/{encoder}.safetensors"}],
+        "links": [{"rel": "emb:model", "href": href} for href in models],
         "attribution": settings.attribution,
         "license": settings.licence,
     }
@@ -151,7 +152,8 @@ def write_shard(table: pa.Table, emb: Mapping[str, Any]) -> Shard:
         bbox=_extent(cells),
         datetime_min=when["min"],
         datetime_max=when["max"],
-        model_ids=tuple(sorted(rows["model_id"].combine_chunks().dictionary.to_pylist())),
+        # The empty text is that of rows without a decoder.
+        model_ids=tuple(sorted(filter(None, rows["model_id"].unique().to_pylist()))),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,13 @@ from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import open_archive
 from embarchive.codes import orphans
 from embarchive.errors import BadInput, Conflict
-from embarchive.manifest import Generation, ShardRow, Space, object_path
+from embarchive.manifest import Generation, Space, object_path
+from embarchive.prefixes import KEYS, agree, shard_row, write_shard_record
 from embarchive.progress import Report
 from embarchive.scenes import scene_from_json
 from embarchive.staging import JobPlan, Staging, read_plan, region_record
 from embarchive.step_drift import watched_regions
-from embarchive.step_encode import KEYS, agree, stored_rows, write_shard_record
+from embarchive.step_encode import stored_rows
 from embarchive.step_plan import shard_names
 from embarchive.step_train import base_record, new_regions
 from embarchive.storage import Store
@@ -70,7 +70,7 @@ def _addition(
         records = {
             name: _rebased(out, store, job, base, name, record) for name, record in records.items()
         }
-    new = [_shard_row(values) for record in records.values() for values in record["shards"]]
+    new = [shard_row(values) for record in records.values() for values in record["shards"]]
     regional = new_regions(out, job, base)
     models = [staging.read("train", region_record(name)) for name in regional]
     watched = watched_regions(out, store, staging, job)
@@ -129,14 +129,6 @@ def _rebased(
         return record
     some = [table for table in kept if len(table)]
     return write_shard_record(store, job.settings, base["space"], prefix, some, stored)
-
-
-def _shard_row(values: Mapping[str, Any]) -> ShardRow:
-    plain = dict(values)
-    for key in ("datetime_min", "datetime_max"):
-        plain[key] = datetime.fromisoformat(plain[key]) if plain[key] else None
-    plain["bbox"], plain["model_ids"] = tuple(plain["bbox"]), tuple(plain["model_ids"])
-    return ShardRow(**plain)
 
 
 def _known(parent: Generation | None, base: Mapping[str, Any]) -> Space:

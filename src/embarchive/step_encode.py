@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,16 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, indices, oneband, regions, rows, shards, tiles
+from embarchive import encode, indices, oneband, regions, tiles
 from embarchive.archive import open_archive
 from embarchive.codes import Shared, complete, share, slots
 from embarchive.commit import find_head
 from embarchive.dates import season
-from embarchive.errors import BadInput, Conflict
+from embarchive.errors import BadInput
 from embarchive.gather import cut_scene
 from embarchive.layer import Layer
-from embarchive.manifest import ShardRow, object_path
+from embarchive.manifest import object_path
 from embarchive.memory import give_back
+from embarchive.prefixes import NOTHING, Key, Stored, agree, held_rows, write_shard_record
 from embarchive.progress import Report
 from embarchive.recipe import Settings
 from embarchive.scenes import Scene, scene_from_json
@@ -39,9 +38,6 @@ from embarchive.step_train import (
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 from embarchive.weights import load_codes
-
-KEYS = ("geohash", "datetime", "source", "input_digest")
-Key = tuple[str, datetime | None, str]
 
 
 def encode_step(
@@ -224,72 +220,8 @@ def _fresh(chips: tiles.Chips, scene: Scene, stored: Mapping[Key, bytes]) -> NDA
     return fresh
 
 
-def agree(key: Key, held: bytes, new: bytes) -> None:
-    """Raise Conflict, naming both digests, when a stored tile has other input pixels."""
-    if held != new:
-        name, when, source = key
-        raise Conflict(
-            f"tile {name} of {source} at {when}: expected the stored input {held.hex()}, "
-            f"found {new.hex()}"
-        )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What is held under a shard prefix: the input_digest of each row of a space by (geohash,
-    datetime, source), the places of every space, and the sources of the others."""
-
-    keys: dict[Key, bytes]
-    places: frozenset[str]
-    elsewhere: frozenset[str]
-
-
 def stored_rows(out: str, job: JobPlan, prefix: str, space_id: str) -> Stored:
     """What the newest generation holds under a shard prefix."""
-    keys: dict[str, dict[Key, bytes]] = {space_id: {}}
-    if job.parent != 0 or find_head(open_store(out)) is not None:
-        archive = open_archive(out)
-        for space in archive.spaces:
-            held = archive.select(geohash=[prefix], columns=list(KEYS), space=space.space_id)
-            columns = [held[name].to_pylist() for name in KEYS]
-            rows = zip(*columns, strict=True)
-            keys[space.space_id] = {(g, when, s): digest for g, when, s, digest in rows}
-    others = [keys[name] for name in keys if name != space_id]
-    return Stored(
-        keys[space_id],
-        frozenset(key[0] for some in keys.values() for key in some),
-        frozenset(key[2] for some in others for key in some),
-    )
-
-
-def write_shard_record(
-    store: Store,
-    settings: Settings,
-    space: Mapping[str, Any],
-    prefix: str,
-    found: Sequence[pa.Table],
-    held: Stored,
-) -> dict[str, Any]:
-    """Write the shards of a prefix; their record."""
-    if not found:
-        return {"rows": 0, "places": 0, "sources": [], "shards": []}
-    table = rows.sort_rows(pa.concat_tables(found).unify_dictionaries())
-    emb = shards.emb_metadata(settings, space["space_id"], space["encoder"], space["scale"])
-    written = []
-    for shard in shards.write_shards(table, emb):
-        blocks = digests.sha256(shard.outboard)
-        store.put_new(object_path("blocks", blocks), shard.outboard)
-        store.put_new(object_path("shard", shard.sha256, prefix), shard.data)
-        values = {f.name: getattr(shard, f.name, None) for f in fields(ShardRow)}
-        values |= {"prefix": prefix, "space_id": space["space_id"], "blocks": blocks}
-        values["model_ids"], values["bbox"] = list(shard.model_ids), list(shard.bbox)
-        for key in ("datetime_min", "datetime_max"):
-            moment: datetime | None = getattr(shard, key)
-            values[key] = moment.isoformat() if moment else None
-        written.append(values)
-    return {
-        "rows": len(table),
-        "places": len(set(table["geohash"].to_pylist()) - held.places),
-        "sources": sorted(set(table["source"].cast(pa.string()).to_pylist()) - held.elsewhere),
-        "shards": written,
-    }
+    if job.parent == 0 and find_head(open_store(out)) is None:
+        return NOTHING
+    return held_rows(open_archive(out), prefix, space_id)

@@ -67,6 +67,8 @@ def look(
 
     Raises BadInput where there are no scenes, or one of other bands or units.
     """
+    if held and not held.bands:
+        raise BadInput("build: expected an archive of scenes to add to, found one of vectors")
     scenes = find_scenes(paths, recipe)
     if not scenes:
         raise BadInput(f"scenes: expected rasters in {', '.join(paths)}, found none")

@@ -224,7 +224,7 @@ def load_base(store: Store, record: Mapping[str, Any]) -> Base:
     space = Space(**record["space"])
     arch = model.Architecture.from_json(space.architecture)
     simhash = quantize.SimHash.from_json(space.simhash) if space.simhash else None
-    assert space.backbone is not None
+    assert space.encoder is not None and space.backbone is not None
     return Base(
         space,
         arch,

@@ -44,7 +44,8 @@ def cli() -> None:
 
 
 def command(*options: Option) -> Callable[[Body], Body]:
-    """Register a function as the command of its name, with the options all commands have."""
+    """Register a function as the command of its name, without the `_` that keeps it from being a
+    word of Python, with the options all commands have."""
 
     def register(body: Body) -> Body:
         def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
@@ -59,7 +60,7 @@ def command(*options: Option) -> Callable[[Body], Body]:
         decorated: Body = run
         for option in reversed((*options, *COMMON)):
             decorated = option(decorated)
-        cli.command(name=body.__name__)(decorated)
+        cli.command(name=body.__name__.rstrip("_"))(decorated)
         return body
 
     return register

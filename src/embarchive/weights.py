@@ -46,17 +46,23 @@ class Models:
         self._codes: dict[str, Codes] = {}
 
     def table(self) -> pa.Table:
-        """One row a model."""
-        if self._table is None:
-            ref = self._generation.models
-            if ref is None:
-                raise BadInput("models: the archive has none")
+        """One row a model; none in an archive without decoders."""
+        ref = self._generation.models
+        if self._table is None and ref is None:
+            self._table = manifest.models_table([])
+        elif self._table is None and ref is not None:
             data = self._reader.object("manifest-parquet", ref.sha256, ref.length)
             self._table = manifest.parse_models(data)
         return self._table
 
     def decoder(self, model_id: str) -> Decoder:
-        """The decoder of a model_id. Raises Damaged when the manifest has no such model."""
+        """The decoder of a model_id. Raises BadInput for that of rows without one, Damaged when the
+        manifest has no such model."""
+        if not model_id:
+            raise BadInput(
+                "decode: expected rows that have a decoder, found some of a space without one, as "
+                "where vectors were imported"
+            )
         if model_id not in self._decoders:
             self._decoders[model_id] = self._load_decoder(model_id)
         return self._decoders[model_id]
@@ -64,7 +70,12 @@ class Models:
     def encoder(
         self, space: manifest.Space
     ) -> tuple[model.Architecture, Mapping[str, NDArray[np.float32]]]:
-        """Architecture and weights of a space's encoder."""
+        """Architecture and weights of a space's encoder. Raises BadInput where it has none."""
+        if space.encoder is None:
+            raise BadInput(
+                "like: expected a place or a vector, found an image: space "
+                f"{space.space_id} has no encoder, its vectors were imported"
+            )
         architecture = model.Architecture.from_json(space.architecture)
         data = self._reader.object("model", space.encoder, space.encoder_length)
         return architecture, tensors.load_weights(data, architecture, "encoder")

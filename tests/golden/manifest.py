@@ -32,6 +32,12 @@ POINTERS = [
     ["more", 1],
     ["generation", 7],
 ]
+# A space of vectors that were brought: no encoder and no decoder.
+IMPORTED = {
+    "space_id": "imported-1", "encoder": None, "encoder_length": 0, "dim": 64, "metric": "l2",
+    "scale": 0.5, "simhash": {}, "trained": {}, "saturation": {}, "architecture": {},
+    "backbone": None, "backbone_length": 0, "onnx": None, "onnx_length": 0, "peak": 0.0,
+}  # fmt: skip
 GENERATIONS = [
     ["version", 2],
     ["format", GONE],
@@ -70,6 +76,9 @@ GENERATIONS = [
     ["spaces", None],
     ["spaces", []],
     ["spaces.0.encoder", None],
+    ["spaces.0.encoder_length", 0],
+    ["spaces", [IMPORTED]],
+    ["spaces", [{**IMPORTED, "encoder_length": 7}]],
     ["spaces.0.code", "0" * 64],
     ["spaces.0.code", None],
     ["spaces.0.quality", "32 bytes"],

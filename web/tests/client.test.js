@@ -37,6 +37,7 @@ test("an archive is summed up in plain values", async (context) => {
   const { summary } = await demo(context);
   assert.deepEqual(structuredClone(summary), summary);
   const { tiles, bands, datetimes, precision, bits, ndvi, generation, footprint, bounds } = summary;
+  assert.equal(summary.decodes, true);
   assert.deepEqual(
     { tiles, bands, datetimes, precision, bits, ndvi, generation },
     {

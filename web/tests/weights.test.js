@@ -137,8 +137,10 @@ describe("models", () => {
     await assert.rejects(lost.decoder(id), Damaged);
   });
 
-  test("of an archive without models are none", async () => {
+  test("of an archive without models are none, and its rows have no decoder", async () => {
     const models = new Models(fakeReader(), { ...generation, models: null });
-    await assert.rejects(models.table(), BadInput);
+    assert.deepEqual(await models.table(), []);
+    await assert.rejects(models.decoder(""), BadInput);
+    await assert.rejects(models.decoder(""), /some of a space without one/);
   });
 });

@@ -117,6 +117,11 @@ export class Archive {
     return [west, south, Math.max(...side(2)), Math.max(...side(3))];
   }
 
+  /** Whether rows of the newest space can be decoded. */
+  get decodes() {
+    return (this.generation.spaces.at(-1)?.backbone ?? null) !== null;
+  }
+
   /** First and last date in microseconds since 1970; null when no tile has one.
    * @returns {[number, number] | null} */
   get datetimes() {

@@ -24,6 +24,7 @@ import { day, number, score } from "./words.js";
  * @property {(picture: import("./client.js").Picture) => void} paint
  * @property {() => void} wait   a picture is on its way
  * @property {() => void} fail   it does not come
+ * @property {() => void} bare   there is none
  * @property {(on: boolean) => void} mark
  */
 
@@ -75,6 +76,10 @@ export function makeCard(tile, rank, asked) {
     fail() {
       if (waiting) note.hidden = false;
       if (canvas.className === "waiting") canvas.className = "failed";
+    },
+    bare() {
+      show.textContent = "No picture: this archive has no decoder.";
+      show.className = "picture bare";
     },
     mark(on) {
       element.classList.toggle("marked", on);

@@ -8,12 +8,13 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
 
 /**
  * What an archive is, in plain values. datetimes: first and last, microseconds since 1970;
- * footprint: what its manifest parts cover; ndvi: whether it has the bands.
+ * footprint: what its manifest parts cover; ndvi: whether it has the bands; decodes: whether tiles have
+ * pictures.
  *
  * @typedef {Readonly<{title: string, attribution: string, licence: string, generation: number,
  *   bounds: Box, footprint: readonly Box[], tiles: number, bands: readonly string[],
  *   gsd: number, precision: number, bits: number, datetimes: [number, number] | null,
- *   ndvi: boolean}>} Summary
+ *   ndvi: boolean, decodes: boolean}>} Summary
  */
 
 /**

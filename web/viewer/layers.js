@@ -71,6 +71,9 @@ export function makeLayers(archive, map, { change, fail }) {
      * @param {import("./client.js").Summary} summary */
     open(summary) {
       byId("layers", HTMLElement).inert = false;
+      for (const part of document.querySelectorAll("#layers .decoded")) {
+        part.toggleAttribute("hidden", !summary.decodes);
+      }
       ndvi.disabled = !summary.ndvi;
       heat.disabled = !summary.bits;
     },

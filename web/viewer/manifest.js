@@ -41,12 +41,13 @@ import {
  */
 
 /**
- * An embedding space. scale: one int8 step in embedding units; simhash: empty without bits;
+ * An embedding space. encoder: null where vectors were imported, of length 0; scale: one int8 step in
+ * embedding units; simhash: empty without bits;
  * backbone, onnx: hashes, null without decoders; peak: range of the training pixels; code: hash of
  * the fidelity layer; quality: what was asked of it; together: hash of the code of dates together;
  * quantiser: hash of what the rows' codes decode with, and scale is then one step of that.
  *
- * @typedef {Readonly<{space_id: string, encoder: string, encoder_length: number, dim: number,
+ * @typedef {Readonly<{space_id: string, encoder: string | null, encoder_length: number, dim: number,
  *   metric: string, scale: number, simhash: Readonly<Record<string, any>>,
  *   trained: Readonly<Record<string, any>>, saturation: Readonly<Record<string, number>>,
  *   architecture: Readonly<Record<string, any>>, backbone: string | null,
@@ -86,7 +87,7 @@ const POINTER_SHAPE = { generation: "int", manifest: "str", length: "int", commi
 const TABLE_SHAPE = { sha256: "str", length: "int", rows: "int" };
 const SPACE_SHAPE = {
   space_id: "str",
-  encoder: "str",
+  encoder: "str?",
   encoder_length: "int",
   dim: "int",
   metric: "str",
@@ -318,8 +319,13 @@ function readSpace(values, name) {
   const has = (/** @type {string} */ key) => Object.hasOwn(Object(values), key);
   const layers = LAYER_SHAPES.filter((some) => Object.keys(some).some(has));
   const space = build(Object.assign({}, SPACE_SHAPE, ...layers), values, name, PATTERNS);
-  if (!space.together || space.code) return space;
-  throw new Damaged(`${name}: expected a code beside together, found none`);
+  if (space.together && !space.code) {
+    throw new Damaged(`${name}: expected a code beside together, found none`);
+  }
+  if (space.encoder === null && space.encoder_length) {
+    throw new Damaged(`${name}: expected no encoder_length without an encoder, found one`);
+  }
+  return space;
 }
 
 /**

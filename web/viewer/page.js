@@ -135,12 +135,14 @@ function introduce(found) {
   const title = found.title || "An embarchive archive";
   document.title = title;
   byId("title", HTMLHeadingElement).textContent = title;
-  byId("facts", HTMLParagraphElement).textContent = [
+  const pixels = found.bands.length ? `${Number(found.gsd.toPrecision(4))} m` : "";
+  const facts = [
     counted(found.tiles, "tile"),
     days(found.datetimes),
     found.bands.join(" "),
-    `${Number(found.gsd.toPrecision(4))} m`,
-  ].join(" · ");
+    pixels,
+  ];
+  byId("facts", HTMLParagraphElement).textContent = facts.filter(Boolean).join(" · ");
   const credits = [found.attribution, found.licence, `generation ${found.generation}`];
   byId("credits", HTMLElement).textContent = credits.filter(Boolean).join(" · ");
   form.limit(found.datetimes);
@@ -152,7 +154,8 @@ function follow() {
   const { session: asked, wrong } = parseSession(location.hash);
   const show = summary?.ndvi ? asked.show : "colour";
   const undated = summary?.datetimes ? {} : { from: "", to: "" };
-  session = Object.freeze({ ...asked, show, ...undated });
+  const imagery = asked.imagery && Boolean(summary?.decodes);
+  session = Object.freeze({ ...asked, show, imagery, ...undated });
   status.warn(wrong.length ? `Of the link this was not understood: ${wrong.join(", ")}` : "");
   form.show(session);
   layers.show(session);
@@ -327,6 +330,7 @@ function clear() {
 async function paint() {
   const isLatest = beginPaint();
   const { exemplars, tiles } = shown;
+  if (!summary?.decodes) return results.bare();
   results.expect();
   const rows = [...exemplars, ...tiles].map(({ geohash, datetime, source }) => ({
     geohash,

@@ -65,6 +65,11 @@ export function makeResults(asked) {
       undecoded.hidden = true;
       for (const card of cards) card.wait();
     },
+    /** There are no pictures. */
+    bare() {
+      undecoded.hidden = true;
+      for (const card of cards) card.bare();
+    },
     /** Pictures do not come, and why. @param {string} message */
     fail(message) {
       why.textContent = message;

@@ -36,22 +36,29 @@ export class Models {
     this.#generation = generation;
   }
 
-  /** One row a model. @returns {Promise<ModelRow[]>} */
+  /** One row a model; none in an archive without decoders. @returns {Promise<ModelRow[]>} */
   table() {
     return this.#once.get("table", async () => {
       const ref = this.#generation.models;
-      if (!ref) throw new BadInput("models: the archive has none");
+      if (!ref) return [];
       return parseModels(await this.#reader.object("manifest-parquet", ref.sha256, ref.length));
     });
   }
 
   /**
-   * The decoder of a model. Throws Damaged when the manifest has no such model.
+   * The decoder of a model. Throws BadInput for that of rows without one, Damaged when the manifest
+   * has no such model.
    *
    * @param {string} modelId
    * @returns {Promise<Decoder>}
    */
-  decoder(modelId) {
+  async decoder(modelId) {
+    if (!modelId) {
+      throw new BadInput(
+        "decode: expected rows that have a decoder, found some of a space without one, as where " +
+          "vectors were imported",
+      );
+    }
     return this.#once.get(`decoder ${modelId}`, async () => {
       const row = (await this.table()).find((model) => model.model_id === modelId);
       if (row) return this.#decoder(row);

@@ -269,6 +269,7 @@ function summaryOf(archive) {
     bits: s.bits,
     datetimes: archive.datetimes,
     ndvi: ndviBands(s.bands) !== null,
+    decodes: archive.decodes,
   };
 }
 
