@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,20 @@ class Models:
         if model_id not in self._decoders:
             self._decoders[model_id] = self._load_decoder(model_id)
         return self._decoders[model_id]
+
+    def plain_decoder(self, model_id: str) -> Decoder:
+        """The decoder of a model_id for embeddings alone, without what is coded beside them; of a
+        region with a network of its own the one that its space shares. Raises BadInput where the
+        space has none."""
+        space = self._space(self._row(model_id)["space_id"])
+        if not space.architecture or not space.backbone:
+            raise BadInput(f"decode: expected a space with a decoder, found {space.space_id}")
+        decoder = self.decoder(model_id)
+        if decoder.code_scale is None:
+            return replace(decoder, codes=None)
+        data = self._reader.object("model", space.backbone, space.backbone_length)
+        backbone = tensors.load_weights(data, decoder.architecture, "backbone")
+        return Decoder(decoder.architecture, backbone, None, space.scale)
 
     def encoder(
         self, space: manifest.Space

@@ -1,0 +1,215 @@
+"""What changed between windows of time, and where it changed alike: the definition.
+
+The statement in docs/commands.md gives the same in SQL, so that every step is integer or one
+stated float64 operation, and every tie is broken by geohash:
+
+1. Of every place and window the row of highest valid_fraction, at least `LEAST`; of equal ones the
+   first by (datetime, source). A place counts that has one in every window.
+2. dz: the int8 vector of a window less that of the window before it; of several windows joined.
+3. change = |dz|^2 * scale^2: a squared distance in embedding units.
+4. Without exemplars score = change. With: only places whose |dz|^2 is at least that of the share
+   `floor` of all places, and not 0; score = mean over like of cos - mean over unlike of cos, with
+   cos = (dz . q) / sqrt(|dz|^2 * |q|^2).
+5. The exemplars' own cells are left out; greatest score first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embarchive.errors import BadInput
+from embarchive.exemplars import GOOD, Place, parse
+from embarchive.filters import Dates, Filter, make_filter
+from embarchive.rows import embeddings, exact_boxes, place_keys, sort_rows
+
+LEAST = GOOD
+FLOOR = 0.5
+MOST_WINDOWS = 16
+_CHUNK = 65_536
+
+Ints = NDArray[np.int64]
+Steps = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to rank changes: k hits; floor: share of places that changed too little to be compared;
+    least: valid_fraction of rows. Raises BadInput."""
+
+    k: int = 50
+    floor: float = FLOOR
+    least: float = LEAST
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise BadInput(f"change: k must be at least 1, found {self.k}")
+        for name, value in (("floor", self.floor), ("valid", self.least)):
+            if not (math.isfinite(value) and 0 <= value <= 1):
+                raise BadInput(f"change: expected {name} as a share from 0 to 1, found {value}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A place whose change is asked for, and its windows (none: those of the question)."""
+
+    place: Place
+    windows: tuple[Filter, ...]
+
+
+def windows_of(items: Sequence[Dates]) -> tuple[Filter, ...]:
+    """Two windows or more as filters on time alone, as they were given. Raises BadInput."""
+    if not 2 <= len(items) <= MOST_WINDOWS:
+        raise BadInput(f"change: expected 2 to {MOST_WINDOWS} windows of time, found {len(items)}")
+    found = tuple(make_filter(when=one) for one in items)
+    for one, said in zip(found, items, strict=True):
+        if not one.dated:
+            raise BadInput(f"change: expected a day or a range as window, found {said!r}")
+    return found
+
+
+def parse_examples(items: Any, precision: int, count: int) -> list[Example]:
+    """One item or several: PLACE or PLACE@D1..D2, with as many days or ranges as windows; PLACE:
+    GEOHASH, LON,LAT or (lon, lat). Raises BadInput."""
+    pair = isinstance(items, tuple | list) and len(items) == 2
+    alone = isinstance(items, str) or (pair and not any(isinstance(x, str | tuple) for x in items))
+    return [_parse(item, precision, count) for item in ([items] if alone else items)]
+
+
+def _parse(item: Any, precision: int, count: int) -> Example:
+    name, windows = item, ()
+    if isinstance(item, str) and "@" in item:
+        name, _, dates = item.partition("@")
+        days = dates.split("..")
+        if len(days) != count or not all(day.strip(" /") for day in days):
+            expected = "..".join(f"DATE{index + 1}" for index in range(count))
+            raise BadInput(f"change: expected PLACE or PLACE@{expected}, found {item!r}")
+        windows = windows_of(days)
+    found = parse(name, precision)
+    if not isinstance(found, Place):
+        raise BadInput(f"change: expected places as examples, found {item!r}")
+    return Example(found, windows)
+
+
+def best_rows(table: pa.Table, least: float = LEAST) -> pa.Table:
+    """Of each place the row of highest valid_fraction, at least `least`, sorted by geohash; of
+    equal ones the first by (datetime, source). Any order of rows gives the same."""
+    valid = table["valid_fraction"].to_numpy()
+    rows = sort_rows(table.filter(pa.array(valid >= np.float32(least))))
+    places, valid = place_keys(rows["geohash"]), rows["valid_fraction"].to_numpy()
+    order = np.lexsort((np.arange(len(rows)), -valid, places))
+    first = np.r_[True, places[order][1:] != places[order][:-1]] if len(order) else order
+    return rows.take(pa.array(order[first] if len(order) else order))
+
+
+def together(windows: Sequence[pa.Table]) -> list[pa.Table]:
+    """The rows of the places that stand in every table, as many tables; each has one row a place,
+    sorted."""
+    keys = [place_keys(one["geohash"]) for one in windows]
+    kept = keys[0]
+    for other in keys[1:]:
+        kept = kept[np.isin(kept, other)]
+    return [
+        one.filter(pa.array(np.isin(own, kept))) for one, own in zip(windows, keys, strict=True)
+    ]
+
+
+def differences(vectors: Sequence[NDArray[np.int8]]) -> Steps:
+    """int16 (n, (w - 1) D) of w windows int8 (n, D), in the order of time."""
+    wide = [one.astype(np.int16) for one in vectors]
+    steps = [after - before for before, after in pairwise(wide)]
+    return np.concatenate(steps, axis=1)
+
+
+def sizes(dz: NDArray[np.integer[Any]]) -> Ints:
+    """|dz|^2, int64 (n,)."""
+    out = np.empty(len(dz), dtype=np.int64)
+    for start in range(0, len(dz), _CHUNK):
+        part = dz[start : start + _CHUNK].astype(np.float64)
+        # Whole numbers below 2**53: exact in float64.
+        out[start : start + _CHUNK] = np.einsum("nd,nd->n", part, part)
+    return out
+
+
+def cosines(
+    dz: NDArray[np.integer[Any]], size: Ints, query: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """cos of each change (n, M), of |dz|^2 above 0, with one (M,): float64 (n,)."""
+    own = float(np.sum(query.astype(np.int64) ** 2))
+    out = np.empty(len(dz))
+    for start in range(0, len(dz), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = dz[part].astype(np.float64) @ query.astype(np.float64)
+        out[part] /= np.sqrt(size[part].astype(np.float64) * own)
+    return out
+
+
+def floor_of(size: Ints, share: float) -> int:
+    """The |dz|^2 that `share` of all places stay below: the value of that rank, at least 1."""
+    if not len(size):
+        return 1
+    rank = min(math.ceil(share * len(size)), len(size) - 1)
+    return max(1, int(np.partition(size, rank)[rank]))
+
+
+def ranked(
+    dz: Steps, near: Sequence[Steps], far: Sequence[Steps], k: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Positions of the k best changes, best first, and their scores (without exemplars |dz|^2).
+
+    dz int16 (n, M) in the order of geohashes; near, far: changes (M,); with near none is 0.
+    """
+    size = sizes(dz)
+    score = _mean(dz, size, near) if near else size.astype(np.float64)
+    if far:
+        score = score - _mean(dz, size, far)
+    order = np.argsort(-score, kind="stable")[:k]
+    return order, score[order]
+
+
+def _mean(dz: Steps, size: Ints, queries: Sequence[Steps]) -> NDArray[np.float64]:
+    total = np.zeros(len(dz))
+    for one in queries:
+        total = total + cosines(dz, size, one)
+    return total / len(queries)
+
+
+def hits_table(
+    windows: Sequence[pa.Table],
+    chosen: NDArray[np.intp],
+    score: NDArray[np.float64],
+    change: NDArray[np.float64],
+) -> pa.Table:
+    """Hits: geohash, datetime, source and valid_fraction of the last window, score, change,
+    model_id, bbox; then datetime, source and valid_fraction of the windows before it, with the
+    suffix _before, of more than two windows _1, _2 and so on."""
+    rows = [one.take(pa.array(chosen)) for one in windows]
+    last = rows[-1]
+    columns: dict[str, Any] = {
+        "geohash": last["geohash"],
+        "datetime": last["datetime"],
+        "source": last["source"].cast(pa.string()),
+        "score": pa.array(score, pa.float64()),
+        "change": pa.array(change, pa.float64()),
+        "model_id": last["model_id"].cast(pa.string()),
+        "valid_fraction": last["valid_fraction"],
+        "bbox": exact_boxes(last["geohash"]),
+    }
+    for index, one in enumerate(rows[:-1]):
+        suffix = "before" if len(rows) == 2 else str(index + 1)
+        columns[f"datetime_{suffix}"] = one["datetime"]
+        columns[f"source_{suffix}"] = one["source"].cast(pa.string())
+        columns[f"valid_fraction_{suffix}"] = one["valid_fraction"]
+    return pa.table(columns)
+
+
+def vectors_of(windows: Sequence[pa.Table]) -> Steps:
+    """The changes of places from one table a window, each with one row a place."""
+    return differences([embeddings(one) for one in windows])
