@@ -310,8 +310,8 @@ class Archive:
 
         like, unlike: GEOHASH, "LON,LAT", (lon, lat), each in windows of its own with @D1..D2;
         options: k; floor, with like: the share of places that changed least, left out; valid: least
-        valid_fraction; bbox, polygon, space, band as of `search`. The metadata say places compared
-        and the floor as a squared distance. Raises BadInput.
+        valid_fraction; plain: not beside what is usual; bbox, polygon, space, band as of `search`.
+        The metadata say places compared and the score of the floor. Raises BadInput.
         """
         return questions.change(self, windows, like, unlike, **options)
 

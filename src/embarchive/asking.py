@@ -39,6 +39,7 @@ _KINDS = ("heat", "threshold", "outlier", "surprise", "gradient")
         "--floor", type=float, metavar="F", help="Share of places that changed too little."
     ),
     click.option("--valid", type=float, metavar="V", help="Least valid fraction; default 0.8."),
+    click.option("--plain", is_flag=True, help="Differences as they are, not beside the usual."),
     _BBOX,
     POLYGON,
     _SPACE,

@@ -1,16 +1,18 @@
 """What changed between windows of time, and where it changed alike: the definition.
 
-The statement in docs/commands.md gives the same in SQL, so that every step is integer or one
-stated float64 operation, and every tie is broken by geohash:
-
 1. Of every place and window the row of highest valid_fraction, at least `LEAST`; of equal ones the
    first by (datetime, source). A place counts that has one in every window.
-2. dz: the int8 vector of a window less that of the window before it; of several windows joined.
-3. change = |dz|^2 * scale^2: a squared distance in embedding units.
-4. Without exemplars score = change. With: only places whose |dz|^2 is at least that of the share
-   `floor` of all places, and not 0; score = mean over like of cos - mean over unlike of cos, with
-   cos = (dz . q) / sqrt(|dz|^2 * |q|^2).
-5. The exemplars' own cells are left out; greatest score first.
+2. dz: the int8 vector of a window less that of the window before it, int16; of several windows
+   joined. change = |dz|^2 * scale^2: a squared distance in embedding units.
+3. v: dz in sixteenths of what is usual between these windows, see `fit_usual`; or dz, `plain`.
+4. Without exemplars score = |v|^2 / m with the lower median m of |v|^2 over all places, at least 1;
+   plain: change. With exemplars: only places whose |v|^2 is at least that of the share `floor` of all places, and
+   not 0; score = mean over like of cos - mean over unlike of cos, with
+   cos = (v . q) / sqrt(|v|^2 * |q|^2).
+5. The exemplars' own cells are left out; greatest score first, ties by geohash.
+
+All but the fit of 3 are integers and the float64 operations that are stated; the statement in
+docs/commands.md gives the same for plain in SQL.
 """
 
 from __future__ import annotations
@@ -31,22 +33,25 @@ from embarchive.filters import Dates, Filter, make_filter
 from embarchive.rows import embeddings, exact_boxes, place_keys, sort_rows
 
 LEAST = GOOD
-FLOOR = 0.5
+FLOOR = 0.75
 MOST_WINDOWS = 16
 _CHUNK = 65_536
+_UNIT = 4096
 
 Ints = NDArray[np.int64]
 Steps = NDArray[np.int16]
+Changes = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Asked:
     """How to rank changes: k hits; floor: share of places that changed too little to be compared;
-    least: valid_fraction of rows. Raises BadInput."""
+    least: valid_fraction of rows; plain: differences as they are. Raises BadInput."""
 
     k: int = 50
     floor: float = FLOOR
     least: float = LEAST
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
@@ -84,7 +89,8 @@ def parse_examples(items: Any, precision: int, count: int) -> list[Example]:
 
 
 def _parse(item: Any, precision: int, count: int) -> Example:
-    name, windows = item, ()
+    name: Any = item
+    windows: tuple[Filter, ...] = ()
     if isinstance(item, str) and "@" in item:
         name, _, dates = item.partition("@")
         days = dates.split("..")
@@ -128,8 +134,61 @@ def differences(vectors: Sequence[NDArray[np.int8]]) -> Steps:
     return np.concatenate(steps, axis=1)
 
 
-def sizes(dz: NDArray[np.integer[Any]]) -> Ints:
-    """|dz|^2, int64 (n,)."""
+def centre_of(dz: Changes) -> Ints:
+    """The lower median of each number of changes (n, M): int64 (M,), 0 without any."""
+    if not len(dz):
+        return np.zeros(dz.shape[1], dtype=np.int64)
+    middle = (len(dz) - 1) // 2
+    return np.asarray(np.partition(dz, middle, axis=0)[middle], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What changes of M numbers usually are: centre int64 (M,), weights int64 (M, M)."""
+
+    centre: Ints
+    weights: Ints
+
+    def apply(self, dz: Steps) -> NDArray[np.int32]:
+        """Changes int16 (n, M) in sixteenths of the usual: int32 (n, M)."""
+        out = np.empty(dz.shape, dtype=np.int32)
+        for start in range(0, len(dz), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            # Whole numbers below 2**53: exact in float64.
+            wide = (dz[part] - self.centre).astype(np.float64) @ self.weights.T.astype(np.float64)
+            out[part] = (wide.astype(np.int64) + _UNIT // 32) // (_UNIT // 16)
+        return out
+
+
+def fit_usual(dz: Steps) -> Usual:
+    """What is usual among changes int16 (n, M), so that haze, season and sensor, which move all
+    places alike, count little.
+
+    Centre: the lower median of each number. Weights: the inverse of the Cholesky factor of the
+    covariance about it, in whole 4096ths, of the nine tenths of places that changed least by these
+    weights (twice over). To the covariance's diagonal are added 1/6, the rounding of int8, and
+    1/8 + M / n of its mean. After the chi-square of multivariate alteration detection (Nielsen
+    2007).
+    """
+    count, numbers = dz.shape
+    kept = dz
+    found = Usual(np.zeros(numbers, np.int64), np.eye(numbers, dtype=np.int64) * _UNIT)
+    if not count:
+        return found
+    for _ in range(3):
+        centre = centre_of(kept)
+        wide = (kept - centre).astype(np.float64)
+        spread = wide.T @ wide / len(kept)
+        more = 1 / 6 + (1 / 8 + numbers / count) * np.trace(spread) / numbers
+        factor = np.linalg.cholesky(spread + more * np.eye(numbers))
+        found = Usual(centre, np.rint(np.linalg.inv(factor) * _UNIT).astype(np.int64))
+        size = sizes(found.apply(dz))
+        kept = dz[size <= np.partition(size, (9 * count - 1) // 10)[(9 * count - 1) // 10]]
+    return found
+
+
+def sizes(dz: Changes) -> Ints:
+    """|dz|^2 of changes (n, M), int64 (n,)."""
     out = np.empty(len(dz), dtype=np.int64)
     for start in range(0, len(dz), _CHUNK):
         part = dz[start : start + _CHUNK].astype(np.float64)
@@ -138,9 +197,7 @@ def sizes(dz: NDArray[np.integer[Any]]) -> Ints:
     return out
 
 
-def cosines(
-    dz: NDArray[np.integer[Any]], size: Ints, query: NDArray[np.integer[Any]]
-) -> NDArray[np.float64]:
+def cosines(dz: Changes, size: Ints, query: Changes) -> NDArray[np.float64]:
     """cos of each change (n, M), of |dz|^2 above 0, with one (M,): float64 (n,)."""
     own = float(np.sum(query.astype(np.int64) ** 2))
     out = np.empty(len(dz))
@@ -149,6 +206,11 @@ def cosines(
         out[part] = dz[part].astype(np.float64) @ query.astype(np.float64)
         out[part] /= np.sqrt(size[part].astype(np.float64) * own)
     return out
+
+
+def usual_size(size: Ints) -> int:
+    """The lower median of |v|^2 (n,), at least 1."""
+    return max(1, int(centre_of(size[:, None])[0]))
 
 
 def floor_of(size: Ints, share: float) -> int:
@@ -160,11 +222,11 @@ def floor_of(size: Ints, share: float) -> int:
 
 
 def ranked(
-    dz: Steps, near: Sequence[Steps], far: Sequence[Steps], k: int
+    dz: Changes, near: Sequence[Changes], far: Sequence[Changes], k: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Positions of the k best changes, best first, and their scores (without exemplars |dz|^2).
 
-    dz int16 (n, M) in the order of geohashes; near, far: changes (M,); with near none is 0.
+    dz (n, M) in the order of geohashes; near, far: changes (M,); with near none is 0.
     """
     size = sizes(dz)
     score = _mean(dz, size, near) if near else size.astype(np.float64)
@@ -174,7 +236,7 @@ def ranked(
     return order, score[order]
 
 
-def _mean(dz: Steps, size: Ints, queries: Sequence[Steps]) -> NDArray[np.float64]:
+def _mean(dz: Changes, size: Ints, queries: Sequence[Changes]) -> NDArray[np.float64]:
     total = np.zeros(len(dz))
     for one in queries:
         total = total + cosines(dz, size, one)

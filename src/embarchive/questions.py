@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from embarchive import change as changes
 from embarchive import interpolation, oneband, resolve, views
-from embarchive.change import Asked, Example
+from embarchive.change import Asked, Example, Usual
 from embarchive.errors import BadInput
-from embarchive.exemplars import Exemplar, best_of_places, parse, parse_all
+from embarchive.exemplars import Exemplar, Place, best_of_places, parse, parse_all
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import Space
 from embarchive.reader import THREADS
@@ -88,29 +88,43 @@ def change(
     k: int = 50,
     floor: float = changes.FLOOR,
     valid: float = changes.LEAST,
+    plain: bool = False,
     **where: Any,
 ) -> pa.Table:
     """See `Archive.change`."""
     began = time.monotonic()
-    asked, spans = Asked(k, floor, valid), changes.windows_of(windows)
+    asked, spans = Asked(k, floor, valid, plain), changes.windows_of(windows)
     precision = archive.settings.precision
     near, far = (changes.parse_examples(x, precision, len(spans)) for x in (like, unlike))
     if far and not near:
         raise BadInput("change: expected like where unlike is given, found none")
     about = scope(archive, **where)
-    queries = [_change_of(about, one, one.windows or spans, asked) for one in near + far]
-    rows = changes.together([_best(about, span, asked.least) for span in spans])
-    dz = changes.vectors_of(rows)
-    size = changes.sizes(dz)
+    rows, dz = _compared(about, spans, asked)
+    measured = None if plain else changes.fit_usual(dz)
+    v = dz if measured is None else measured.apply(dz)
+    queries = [_query_of(about, one, spans, asked, measured) for one in near + far]
+    size, scale2 = changes.sizes(v), float(about.space.scale) ** 2
+    median = changes.usual_size(size)
     least = changes.floor_of(size, floor) if near else 0
     own = place_keys(pa.array(sorted({one.place.geohash for one in near + far}), pa.string()))
     index = np.flatnonzero((size >= least) & ~np.isin(place_keys(rows[-1]["geohash"]), own))
-    order, score = changes.ranked(dz[index], queries[: len(near)], queries[len(near) :], k)
-    index, scale2 = index[order], about.space.scale**2
-    found = size[index] * scale2
-    hits = changes.hits_table(rows, index, score if near else found, found)
-    said = {"places": str(len(size)), "floor": repr(float(least * scale2))}
+    order, score = changes.ranked(v[index], queries[: len(near)], queries[len(near) :], k)
+    index = index[order]
+    found = changes.sizes(dz[index]).astype(np.float64) * scale2
+    if not near:
+        score = found if plain else score / median
+    hits = changes.hits_table(rows, index, score, found)
+    floor = least * scale2 if plain else least / median
+    said = {"places": str(len(size)), "floor": repr(float(floor))}
     return hits.replace_schema_metadata(_said(about, began) | said)
+
+
+def _compared(
+    about: Scope, spans: Sequence[Filter], asked: Asked
+) -> tuple[list[pa.Table], NDArray[np.int16]]:
+    """The rows of the places that have one in every window, a table a window, and their changes."""
+    rows = changes.together([_best(about, span, asked.least) for span in spans])
+    return rows, changes.vectors_of(rows)
 
 
 def _best(about: Scope, span: Filter, least: float) -> pa.Table:
@@ -119,27 +133,40 @@ def _best(about: Scope, span: Filter, least: float) -> pa.Table:
     return inside.reduced(lambda rows: changes.best_rows(rows, least))
 
 
+def _query_of(
+    about: Scope, example: Example, spans: Sequence[Filter], asked: Asked, usual: Usual | None
+) -> NDArray[np.integer[Any]]:
+    """The change of an example (M,), which the filter need not hold; in windows of its own less
+    what is usual in those. Raises BadInput."""
+    dz = _change_of(about, example.place, example.windows or spans, asked)
+    if usual is not None:
+        if example.windows:
+            there = _compared(about, example.windows, asked)[1]
+            usual = replace(usual, centre=changes.fit_usual(there).centre)
+        found: NDArray[np.integer[Any]] = usual.apply(dz)[0]
+    else:
+        found = dz[0]
+    if not found.any():
+        raise BadInput(f"change: {example.place.said} has not changed, there is nothing to compare")
+    return found
+
+
 def _change_of(
-    about: Scope, example: Example, spans: Sequence[Filter], asked: Asked
+    about: Scope, place: Place, spans: Sequence[Filter], asked: Asked
 ) -> NDArray[np.int16]:
-    """The change of an example (M,), which the filter need not hold. Raises BadInput."""
-    place, band = example.place, about.wanted.band
+    """The change of one place int16 (1, M). Raises BadInput where a window has no good row."""
+    band = about.wanted.band
     here = replace(about, wanted=Filter(geohash=(place.geohash,), band=band))
     rows = [_best(here, span, asked.least) for span in spans]
     for span, found in zip(spans, rows, strict=True):
         if not len(found):
             # Says the nearest place, or which dates there are, where that is what is missing.
-            dated = replace(place, when=span)
-            resolve.rows_of_places(
-                about.archive, [dated], about.space.space_id, NEEDS, (None, band)
-            )
+            dated, space_id = replace(place, when=span), about.space.space_id
+            resolve.rows_of_places(about.archive, [dated], space_id, NEEDS, (None, band))
             raise BadInput(
                 f"change: {place.said} has no tile of valid_fraction >= {asked.least:g} in a window"
             )
-    dz: NDArray[np.int16] = changes.vectors_of(rows)[0]
-    if not dz.any():
-        raise BadInput(f"change: {place.said} has not changed, its vectors are the same")
-    return dz
+    return changes.vectors_of(rows)
 
 
 # ------------------------------------------------------------ views

@@ -67,7 +67,7 @@ def outlier(vectors: Int8s, sample: Positions) -> Floats:
         part = slice(start, start + _CHUNK)
         wide = vectors[part].astype(np.int64)
         total[part] = len(sample) * (wide**2).sum(axis=1) - 2 * dot(vectors[part], ahead) + squares
-    return total / (len(sample) - own)
+    return np.asarray(total / (len(sample) - own), dtype=np.float64)
 
 
 def draw(count: int, seed: int, most: int = SAMPLE) -> Positions:
@@ -85,7 +85,7 @@ def surprise(vectors: Int8s, near: Positions) -> Floats:
         for column in near[part].T:
             gap = own - vectors[column]
             total[part] += np.einsum("nd,nd->n", gap, gap, dtype=np.int64)
-    return total / near.shape[1]
+    return np.asarray(total / near.shape[1], dtype=np.float64)
 
 
 def gradient(scores: Floats, near: Positions) -> Floats:
@@ -94,7 +94,7 @@ def gradient(scores: Floats, near: Positions) -> Floats:
     total = np.zeros(len(scores))
     for column in near.T:
         total = total + np.abs(scores - scores[column])
-    return total / near.shape[1]
+    return np.asarray(total / near.shape[1], dtype=np.float64)
 
 
 def neighbours(names: Names, count: int) -> Positions:
