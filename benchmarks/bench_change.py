@@ -8,8 +8,8 @@ distance. The networks have seen the other dates of a set, the earlier date too,
 later date, planted or not: its copy is added to the archive that the others made.
 
 Real change has no labels: a place has really changed when other pairs of dates say so, by the least
-of their differences of band means (each band matched linearly), among the greatest 5 %. Those dates
-are not those that are compared; the archive holds them.
+of their differences of band means (each band matched linearly), among the greatest 5 %, and 20 at
+least. Those dates are not those that are compared; the archive holds them.
 
 Precision at 20: of the largest changes, planted (or real) ones. Alike: of the 20 changes most like
 a planted one, those of its kind; mean over the queries. Pixels are those of cells, the same places
@@ -29,15 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import report
 import sets
 from bench_first_light import DATA, quiet, say
 from numpy.typing import NDArray
-from rasterio.warp import transform as reproject
+from plants import Plant, inside, rasters, write_planted
 from sklearn.cluster import KMeans
 
-from embarchive import grid, jobs
+from embarchive import jobs
 from embarchive.archive import Archive, open_archive
 from embarchive.encode import normalised_difference
 from embarchive.gather import gather
@@ -47,6 +46,7 @@ from embarchive.scenes import find_scenes
 K, CLASSES, KINDS, PLANTS, QUERIES = 20, 4, 3, 25, 10
 SEEDS = (0, 1)
 SHARE = 0.05
+OURS = {"embarchive": False, "embarchive, plain": True}
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
@@ -54,7 +54,8 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Case:
     """A set: files of a day; days that the archive is made of; the planted pair; the pair of the
-    real change and the pairs that judge it; the least valid_fraction; red and near infrared."""
+    real change and the pairs that judge it; the least valid_fraction of either question; near
+    infrared and red."""
 
     title: str
     pattern: str
@@ -63,7 +64,7 @@ class Case:
     planted: tuple[str, str]
     real: tuple[str, str]
     judges: tuple[tuple[str, str], ...]
-    valid: float
+    valid: tuple[float, float]
     index: tuple[int, int]
 
     def paths(self, day: str) -> list[str]:
@@ -79,7 +80,7 @@ NAIP = Case(
     ("20170827", "20200831"),
     ("20100629", "20170827"),
     (("20090818", "20140720"), ("20090818", "20200831"), ("20120731", "20200831")),
-    0.8,
+    (0.8, 0.8),
     (3, 0),
 )
 S2 = Case(
@@ -90,7 +91,7 @@ S2 = Case(
     ("20230815", "20230820"),
     ("20230813", "20230818"),
     (("20230815", "20230820"),),
-    0.95,
+    (0.95, 0.8),
     (3, 2),
 )
 
@@ -109,7 +110,7 @@ class Tiles:
         return np.stack([self.of[name] for name in names]).astype(np.float64)
 
 
-def tiles_of(case: Case, archive: Archive, paths: Sequence[str]) -> Tiles:
+def tiles_of(case: Case, archive: Archive, paths: Sequence[str], least: float) -> Tiles:
     """The clear tiles of scenes; of two of a cell the one that shows more."""
     settings = archive.settings
     scenes = find_scenes(list(paths), case.recipe)
@@ -117,7 +118,7 @@ def tiles_of(case: Case, archive: Archive, paths: Sequence[str]) -> Tiles:
     rows, columns = sets.common_crop(settings, found.geohash)
     valid = found.valid[:, rows, columns].mean(axis=(1, 2))
     order = np.argsort(valid, kind="stable")
-    keep = order[valid[order] >= case.valid]
+    keep = order[valid[order] >= least]
     pixels = found.pixels[:, :, rows, columns]
     return Tiles(dict(zip(found.geohash[keep].tolist(), pixels[keep], strict=True)))
 
@@ -177,81 +178,6 @@ def alike_by_pixels(before: Floats, after: Floats, asked: int) -> dict[str, Floa
 # ------------------------------------------------------------ plants
 
 
-def windows(path: Path, names: Sequence[str]) -> NDArray[np.int64]:
-    """First row, first column, rows and columns of cells in a raster, int64 (n, 4)."""
-    with rasterio.open(path) as raster:
-        found = []
-        for west, south, east, north in grid.bounds(list(names)):
-            x, y = reproject(
-                "EPSG:4326", raster.crs, [west, east, east, west], [south, south, north, north]
-            )
-            column, row = ~raster.transform * (np.array(x), np.array(y))
-            wide, high = np.ptp(column), np.ptp(row)
-            found.append([row.mean() - high / 2, column.mean() - wide / 2, high, wide])
-        return np.rint(found).astype(np.int64)
-
-
-def inside(path: Path, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which cells lie in a raster whole."""
-    box = windows(path, names)
-    with rasterio.open(path) as raster:
-        low = (box[:, :2] >= 0).all(axis=1)
-        return (
-            low & (box[:, 0] + box[:, 2] <= raster.height) & (box[:, 1] + box[:, 3] <= raster.width)
-        )
-
-
-@dataclass(frozen=True)
-class Plant:
-    """A cell, the one whose land it gets, its kind, and the part of both: share of the sides, and
-    where it begins in what is left, across and down, 0..1."""
-
-    cell: str
-    donor: str
-    kind: int
-    side: float
-    at: tuple[float, float, float, float]
-
-
-def rasters(scene: str) -> list[Path]:
-    """The files of a scene."""
-    return sorted(Path(scene).glob("*.tif")) if Path(scene).is_dir() else [Path(scene)]
-
-
-def write_planted(scene: str, folder: Path, plants: Sequence[Plant]) -> str:
-    """A copy of a scene with the plants that lie in it; its path."""
-    name, found = Path(scene).name, rasters(scene)
-    target = folder / name if Path(scene).is_dir() else folder
-    target.mkdir(parents=True, exist_ok=True)
-    kept = [p for p in plants if inside(found[0], [p.cell, p.donor]).all()]
-    for path in found:
-        with rasterio.open(path) as raster:
-            data, crs, transform, nodata = (
-                raster.read(), raster.crs, raster.transform, raster.nodata
-            )  # fmt: skip
-        out = data.copy()
-        for plant in kept:
-            (row, column, high, wide), (row2, column2, _, _) = windows(
-                path, [plant.cell, plant.donor]
-            ).tolist()
-            h, w = round(high * plant.side), round(wide * plant.side)
-            up, left, up2, left2 = (
-                round(share * room)
-                for share, room in zip(plant.at, (high - h, wide - w) * 2, strict=True)
-            )
-            out[:, row + up : row + up + h, column + left : column + left + w] = data[
-                :, row2 + up2 : row2 + up2 + h, column2 + left2 : column2 + left2 + w
-            ]
-        profile = {
-            "driver": "GTiff", "count": len(out), "height": out.shape[1], "width": out.shape[2],
-            "dtype": out.dtype, "crs": crs, "transform": transform, "nodata": nodata,
-            "photometric": "MINISBLACK",
-        }  # fmt: skip
-        with rasterio.open(target / path.name, "w", **profile) as copy:
-            copy.write(out)
-    return str(folder / name)
-
-
 def choose_plants(case: Case, tiles: Tiles, side: float, seed: int) -> list[Plant]:
     """Plants of three kinds in cells that lie in one scene of the later day alone."""
     rng = np.random.default_rng(seed)
@@ -297,64 +223,64 @@ def precision(score: Floats, right: NDArray[np.bool_]) -> float:
     return float(right[np.argsort(-score, kind="stable")[:K]].mean())
 
 
-def found_by_us(
-    archive: Archive, pair: Sequence[str], names: Sequence[str], **asked: Any
-) -> list[int]:
-    """Positions in names of the hits of a change query, best first."""
-    hits = archive.change(*map(day, pair), k=100_000, **asked)
-    where = {name: at for at, name in enumerate(names)}
-    return [where[name] for name in hits["geohash"].to_pylist() if name in where]
+@dataclass(frozen=True)
+class Pair:
+    """What is compared: the archive, two days, their tiles, the least valid_fraction."""
+
+    archive: Archive
+    days: tuple[str, str]
+    tiles: tuple[Tiles, Tiles]
+    valid: float
+
+    def ours(self, names: Sequence[str], **asked: Any) -> list[int]:
+        """Positions in names of the 20 best hits."""
+        hits = self.archive.change(*map(day, self.days), k=100_000, valid=self.valid, **asked)
+        where = {name: at for at, name in enumerate(names)}
+        return [where[name] for name in hits["geohash"].to_pylist() if name in where][:K]
 
 
-def compare(
-    case: Case, archive: Archive, pair: tuple[str, str], both: tuple[Tiles, Tiles],
-    truth: Callable[[list[str]], NDArray[np.int64]],
-) -> dict[str, tuple[float, float | None]]:  # fmt: skip
-    """Precision at 20 and alike, by method; truth: of the places compared -1 or the kind."""
-    seen = archive.change(*map(day, pair), k=100_000, valid=case.valid)["geohash"].to_pylist()
-    names = sorted(set(seen) & set(both[0].of) & set(both[1].of))
+Truth = Callable[[list[str]], NDArray[np.int64]]
+Found = dict[str, tuple[float, float | None, int, int]]
+
+
+def compare(case: Case, pair: Pair, truth: Truth) -> Found:
+    """Precision at 20, alike, places and right ones, by method; truth: of places -1 or the kind."""
+    seen = pair.archive.change(*map(day, pair.days), k=100_000, valid=pair.valid)
+    names = sorted(set(seen["geohash"].to_pylist()) & set(pair.tiles[0].of) & set(pair.tiles[1].of))
     kind = truth(names)
-    before, after = (one.stack(names) for one in both)
-    found: dict[str, list[Any]] = {
-        name: [precision(score, kind >= 0), None]
-        for name, score in sizes_by_pixels(before, after, case.index).items()
-    }
-    ours = {"embarchive": False, "embarchive, plain": True}
-    for name, plain in ours.items():
-        best = found_by_us(archive, pair, names, valid=case.valid, plain=plain)[:K]
-        found[name] = [float((kind[best] >= 0).mean()), None]
-    queries = [
-        at for one in range(KINDS) for at in np.flatnonzero(kind == one)[:QUERIES].tolist()
-    ] if kind.max() > 0 else []  # fmt: skip
+    before, after = (one.stack(names) for one in pair.tiles)
+    by_pixels = sizes_by_pixels(before, after, case.index)
+    large = {name: precision(score, kind >= 0) for name, score in by_pixels.items()}
+    for name, plain in OURS.items():
+        large[name] = float((kind[pair.ours(names, plain=plain)] >= 0).mean())
     alike: dict[str, list[float]] = {}
-    for at in queries:
+    queries = [np.flatnonzero(kind == one)[:QUERIES].tolist() for one in range(KINDS)]
+    for at in [at for some in queries for at in some] if kind.max() > 0 else []:
         right = kind == kind[at]
         for name, score in alike_by_pixels(before, after, at).items():
             score[at] = -np.inf
             alike.setdefault(name, []).append(precision(score, right))
-        for name, plain in ours.items():
-            best = found_by_us(archive, pair, names, like=names[at], valid=case.valid, plain=plain)[
-                :K
-            ]
+        for name, plain in OURS.items():
+            best = pair.ours(names, like=names[at], plain=plain)
             alike.setdefault(name, []).append(float(right[best].mean()))
-    for name, values in alike.items():
-        found[name][1] = float(np.mean(values))
-    return {name: (values[0], values[1]) for name, values in found.items()}
+    mean = {name: float(np.mean(values)) for name, values in alike.items()}
+    counts = len(names), int((kind >= 0).sum())
+    return {name: (value, mean.get(name), *counts) for name, value in large.items()}
 
 
-def rows_of(
-    case: Case, question: str, runs: Sequence[dict[str, tuple[float, float | None]]]
-) -> list[Row]:
+def rows_of(case: Case, question: str, runs: Sequence[Found]) -> list[Row]:
     """A row a method, means over runs."""
     rows = []
-    for name in runs[0]:
-        alike = [run[name][1] for run in runs]
+    for name, (_, _, places, right) in runs[0].items():
+        large, alike = ([run[name][at] for run in runs] for at in (0, 1))
         rows.append(
             {
                 "dataset": case.title,
                 "change": question,
+                "places": places,
+                "right": right,
                 "method": name,
-                "precision@20": float(np.mean([run[name][0] for run in runs])),
+                "precision@20": float(np.mean(large)),
                 "alike@20": None if None in alike else float(np.mean(alike)),
             }
         )
@@ -364,10 +290,10 @@ def rows_of(
 
 def planted(case: Case, root: Path) -> list[Row]:
     """Planted changes, whole cells and half of their area."""
-    made = open_archive(root / "archive")
+    made, least = open_archive(root / "archive"), case.valid[0]
     before, later = case.planted
-    original = tiles_of(case, made, case.paths(later))
-    earlier = tiles_of(case, made, case.paths(before))
+    original = tiles_of(case, made, case.paths(later), least)
+    earlier = tiles_of(case, made, case.paths(before), least)
     both = Tiles({name: one for name, one in original.of.items() if name in earlier.of})
     rows = []
     for question, side in (("planted, whole cells", 1.0), ("planted, half of cells", 0.7)):
@@ -383,8 +309,8 @@ def planted(case: Case, root: Path) -> list[Row]:
             def truth(names: list[str], kinds: dict[str, int] = kinds) -> NDArray[np.int64]:
                 return np.array([kinds.get(name, -1) for name in names])
 
-            pixels = earlier, tiles_of(case, archive, paths)
-            runs.append(compare(case, archive, case.planted, pixels, truth))
+            pixels = earlier, tiles_of(case, archive, paths, least)
+            runs.append(compare(case, Pair(archive, case.planted, pixels, least), truth))
             for path in (copy, folder):
                 shutil.rmtree(path)
         rows += rows_of(case, question, runs)
@@ -393,12 +319,12 @@ def planted(case: Case, root: Path) -> list[Row]:
 
 def real(case: Case, root: Path) -> list[Row]:
     """Real change, judged by other dates."""
-    archive = open_archive(root / "archive")
+    archive, least = open_archive(root / "archive"), case.valid[1]
     days = {one for pair in (case.real, *case.judges) for one in pair}
-    tiles = {one: tiles_of(case, archive, case.paths(one)) for one in days}
+    tiles = {one: tiles_of(case, archive, case.paths(one), least) for one in days}
 
     def truth(names: list[str]) -> NDArray[np.int64]:
-        least = np.full(len(names), np.inf)
+        sure = np.full(len(names), np.inf)
         for pair in case.judges:
             held = np.array([all(name in tiles[one].of for one in pair) for name in names])
             some = [name for name, known in zip(names, held, strict=True) if known]
@@ -406,11 +332,13 @@ def real(case: Case, root: Path) -> list[Row]:
             gap = (linear(after, before) - before).mean(axis=(2, 3)) / before.std(axis=(0, 2, 3))
             size = np.zeros(len(names))
             size[held] = (gap**2).sum(axis=1)
-            least = np.minimum(least, size)
-        return np.where(least > np.quantile(least, 1 - SHARE), 0, -1)
+            sure = np.minimum(sure, size)
+        found = np.full(len(names), -1)
+        found[np.argsort(-sure, kind="stable")[: max(K, round(SHARE * len(names)))]] = 0
+        return found
 
-    pair = tiles[case.real[0]], tiles[case.real[1]]
-    return rows_of(case, "real", [compare(case, archive, case.real, pair, truth)])
+    pair = Pair(archive, case.real, (tiles[case.real[0]], tiles[case.real[1]]), least)
+    return rows_of(case, "real", [compare(case, pair, truth)])
 
 
 def main() -> int:

@@ -253,6 +253,7 @@ def test_a_path_takes_the_nearest_place_at_each_step(archive, rows):
             lambda a: a.change(DAYS[0], DAYS[0], like=str(CELLS[1]), valid=0),
             "has not changed, there is nothing to compare",
         ),
+        (lambda a: a.change(*DAYS[:2], datetime=DAYS[0]), "dates as windows, found datetime"),
         (lambda a: a.change(*DAYS[:2], band="B04"), "band: expected a single band"),
         (lambda a: a.view("odd"), "kind must be one of"),
         (lambda a: a.view("heat"), "at least one exemplar in like for heat"),

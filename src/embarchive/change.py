@@ -5,9 +5,9 @@
 2. dz: the int8 vector of a window less that of the window before it, int16; of several windows
    joined. change = |dz|^2 * scale^2: a squared distance in embedding units.
 3. v: dz in sixteenths of what is usual between these windows, see `fit_usual`; or dz, `plain`.
-4. Without exemplars score = |v|^2 / m with the lower median m of |v|^2 over all places, at least 1;
-   plain: change. With exemplars: only places whose |v|^2 is at least that of the share `floor` of all places, and
-   not 0; score = mean over like of cos - mean over unlike of cos, with
+4. Without exemplars score = |v|^2 / m with m the lower median of |v|^2 over all places, at least 1;
+   plain: change. With exemplars: only places whose |v|^2 is at least that of the share `floor` of
+   all places, and not 0; score = mean over like of cos - mean over unlike of cos, with
    cos = (v . q) / sqrt(|v|^2 * |q|^2).
 5. The exemplars' own cells are left out; greatest score first, ties by geohash.
 
@@ -121,10 +121,9 @@ def together(windows: Sequence[pa.Table]) -> list[pa.Table]:
     keys = [place_keys(one["geohash"]) for one in windows]
     kept = keys[0]
     for other in keys[1:]:
-        kept = kept[np.isin(kept, other)]
-    return [
-        one.filter(pa.array(np.isin(own, kept))) for one, own in zip(windows, keys, strict=True)
-    ]
+        kept = np.intersect1d(kept, other, assume_unique=True)
+    found = [np.searchsorted(own, kept) for own in keys]
+    return [one.take(pa.array(at)) for one, at in zip(windows, found, strict=True)]
 
 
 def differences(vectors: Sequence[NDArray[np.int8]]) -> Steps:

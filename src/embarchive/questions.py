@@ -98,6 +98,8 @@ def change(
     near, far = (changes.parse_examples(x, precision, len(spans)) for x in (like, unlike))
     if far and not near:
         raise BadInput("change: expected like where unlike is given, found none")
+    if "datetime" in where:
+        raise BadInput("change: expected dates as windows, found datetime")
     about = scope(archive, **where)
     rows, dz = _compared(about, spans, asked)
     measured = None if plain else changes.fit_usual(dz)
@@ -114,8 +116,8 @@ def change(
     if not near:
         score = found if plain else score / median
     hits = changes.hits_table(rows, index, score, found)
-    floor = least * scale2 if plain else least / median
-    said = {"places": str(len(size)), "floor": repr(float(floor))}
+    lowest = least * scale2 if plain else least / median
+    said = {"places": str(len(size)), "floor": repr(float(lowest))}
     return hits.replace_schema_metadata(_said(about, began) | said)
 
 

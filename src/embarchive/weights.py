@@ -64,17 +64,16 @@ class Models:
 
     def plain_decoder(self, model_id: str) -> Decoder:
         """The decoder of a model_id for embeddings alone, without what is coded beside them; of a
-        region with a network of its own the one that its space shares. Raises BadInput where the
-        space has none."""
-        space = self._space(self._row(model_id)["space_id"])
-        if not space.architecture or not space.backbone:
-            raise BadInput(f"decode: expected a space with a decoder, found {space.space_id}")
+        region with a network of its own the one that its space shares. Raises as `decoder`."""
         decoder = self.decoder(model_id)
         if decoder.code_scale is None:
             return replace(decoder, codes=None)
+        space = self._space(self._row(model_id)["space_id"])
+        if space.backbone is None:
+            raise BadInput(f"decode: expected a shared decoder, space {space.space_id} has none")
         data = self._reader.object("model", space.backbone, space.backbone_length)
         backbone = tensors.load_weights(data, decoder.architecture, "backbone")
-        return Decoder(decoder.architecture, backbone, None, space.scale)
+        return replace(decoder, backbone=backbone, code_scale=None, codes=None)
 
     def encoder(
         self, space: manifest.Space
