@@ -121,13 +121,13 @@ def view(shell: Shell, archive: str, k: int, out: str | None, **options: Any) ->
 def path(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     """Walk from one tile's vector to another's, by the nearest tile at each step."""
     from embarchive.archive import open_archive
-    from embarchive.save import write_path
+    from embarchive.save import path_kind, write_path
 
+    picture = out is not None and path_kind(out)
     opened = open_archive(archive)
-    picture = bool(out) and str(out).lower().endswith(".png")
     table = _written(None if picture else out, lambda: opened.path(**options))
-    if picture:
-        write_path(opened, table, str(out))
+    if out is not None and picture:
+        write_path(opened, table, out)
     heads = ("step", "geohash", "date", "score", "source")
     names = ("step", "geohash", "datetime", "score", "source")
     shell.say({"steps": _records(table), **_said(table)}, _lines(table, heads, names))

@@ -65,6 +65,11 @@ def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
     decode.write_png(path, decode.picture(whole, decode.visible_bands(bands)))
 
 
+def path_kind(path: str | Path) -> bool:
+    """Whether a path goes to a picture; else to a table. Raises BadInput for another suffix."""
+    return _kind(path, {".png": True, **dict.fromkeys(_TABLES, False)})
+
+
 def write_path(archive: Archive, path: pa.Table, target: str | Path) -> None:
     """A .png of a path: its steps decoded above, the nearest tiles below. Raises BadInput."""
     lines = [archive.decode_points(path), archive.decode(path)]
