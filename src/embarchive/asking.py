@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embarchive.errors import BadInput
-from embarchive.options import ARCHIVE, BAND, POLYGON, WHERE, texts
+from embarchive.options import ARCHIVE, BAND, POLYGON, WHERE
 from embarchive.terminal import Shell, columns, command
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def _spans(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    return None if text is None else [span.strip() for span in text.split(",")]
+
 
 _BBOX, _DATETIME = WHERE
 _SPACE = click.option("--space", metavar="ID", help="Embedding space; default the newest.")
@@ -26,7 +31,7 @@ _KINDS = ("heat", "threshold", "outlier", "surprise", "gradient")
     ARCHIVE,
     click.option("--before", metavar="A/B", help="The first window: a day, or a range."),
     click.option("--after", metavar="C/D", help="The window to compare with it."),
-    click.option("--windows", metavar="A/B,C/D,…", callback=texts, help="Two windows or more."),
+    click.option("--windows", metavar="A/B,C/D,…", callback=_spans, help="Two windows or more."),
     click.option(
         "--like",
         multiple=True,

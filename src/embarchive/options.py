@@ -25,8 +25,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     return sides
 
 
-def texts(context: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """A list of words between commas."""
+def _names(context: click.Context, option: click.Parameter, text: str | None) -> Any:
     return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
@@ -76,8 +75,8 @@ EXEMPLARS: tuple[Option, ...] = (
 SCENE_WISHES: tuple[Option, ...] = (
     click.option("--recipe", metavar="FILE", help="TOML file, see docs/recipe.md."),
     click.option("--precision", type=int, metavar="P", help="Geohash length of a tile."),
-    click.option("--bands", metavar="A,B,…", callback=texts, help="Bands to keep, in order."),
-    click.option("--dates", metavar="A,B,…", callback=texts, help="Dates the files lack."),
+    click.option("--bands", metavar="A,B,…", callback=_names, help="Bands to keep, in order."),
+    click.option("--dates", metavar="A,B,…", callback=_names, help="Dates the files lack."),
     click.option("--seed", type=int, metavar="N", help="Seed of training."),
 )
 RECIPE: tuple[Option, ...] = (
