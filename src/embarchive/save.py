@@ -66,8 +66,11 @@ def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
 
 
 def path_kind(path: str | Path) -> bool:
-    """Whether a path goes to a picture; else to a table. Raises BadInput for another suffix."""
-    return _kind(path, {".png": True, **dict.fromkeys(_TABLES, False)})
+    """Whether a path goes to a picture (.png); else to a table. Raises BadInput for neither."""
+    picture = Path(path).suffix.lower() == ".png"
+    if not picture:
+        table_kind(path)
+    return picture
 
 
 def write_path(archive: Archive, path: pa.Table, target: str | Path) -> None:
