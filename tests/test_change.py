@@ -140,6 +140,12 @@ def test_the_usual_is_exact_where_it_is_applied_and_the_same_in_any_order():
     assert fitted.apply(dz)[5].tolist() == [(x + 128) // 256 for x in exact]
 
 
+def test_of_very_many_places_some_are_enough():
+    dz = np.repeat(haze(100), 1400, axis=0)
+    many, few = change.fit_usual(dz), change.fit_usual(dz[::3])
+    assert (many.weights == few.weights).all()
+
+
 def test_few_places_or_none_have_a_usual_too():
     for count in (0, 1, 2, 7):
         dz = haze(count)
