@@ -281,3 +281,18 @@ def test_nothing_to_compare_gives_no_hits(archive):
         assert len(hits) == 0
         assert "valid_fraction_before" in hits.column_names
     assert len(archive.view("heat", str(CELLS[0]), bbox=(0, 0, 1, 1))) == 0
+
+
+def test_packed_embeddings_answer_as_what_they_decode_to(tmp_path):
+    from embarchive.requantize import requantize
+    from embarchive.serve import demo_root
+
+    requantize(str(demo_root()), str(tmp_path / "P"), "pca16+int4", progress=lambda *_: None)
+    archive = embarchive.open_archive(tmp_path / "P")
+    names = archive.select(columns=["geohash"])["geohash"].unique().to_pylist()
+    path = archive.path(names[0], names[-1], 3)
+    assert [path["geohash"][i].as_py() for i in (0, 2)] == [names[0], names[-1]]
+    points, tiles = archive.decode_points(path), archive.decode(path)
+    assert points.shape == tiles.shape
+    assert np.allclose(points[[0, -1]], tiles[[0, -1]])
+    assert len(archive.view("surprise")) == len(names)
