@@ -103,6 +103,7 @@ bench: .venv/ready .venv/imagery .venv/codecs browser
 	$(BIN)/python benchmarks/bench_metric_loss.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_receptive_field.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_drift.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_change.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_transfer.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_regions.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_single_band.py || status=$$?; \

@@ -103,8 +103,26 @@ def paper_table(rows: list[Row]) -> list[Row]:
     return [{key: row[key] for key in row if key not in left_out} for row in rows]
 
 
+def change(rows: list[Row]) -> list[Row]:
+    """A line a set and kind of change, a column a method: precision at 20; then those of changes
+    alike."""
+    view: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        for measure in ("precision@20", "alike@20"):
+            if row[measure] is not None:
+                line = view.setdefault(
+                    (row["dataset"], row["change"], measure),
+                    {"measure": measure, **{key: row[key] for key in list(row)[:4]}},
+                )
+                line[row["method"]] = row[measure]
+    names = dict.fromkeys(key for line in view.values() for key in line)
+    order = sorted(view, key=lambda key: key[2], reverse=True)
+    return [{name: view[key].get(name) for name in names} for key in order]
+
+
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
 VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
+    "change": change,
     "storage": storage,
     "regions": regions,
     "single_band": single_band,

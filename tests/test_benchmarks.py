@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from networks import TINY, random_chips, random_weights
 
-from embarchive import model
+from embarchive import grid, model
 from embarchive.errors import BadInput
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -364,3 +364,44 @@ def test_radii_hold_their_share_of_a_mass(monkeypatch):
     assert (radius(point, 0.5), radius(point, 0.51)) == (0, 3)
     wide = np.ones((200, 200))
     assert radius(wide, 0.5) == pytest.approx((0.5 * 200**2 / np.pi) ** 0.5, rel=0.01)
+
+
+def test_after_a_match_only_other_differences_are_left(bench):
+    change = bench("bench_change")
+    before = np.random.default_rng(0).uniform(1, 9, (30, 2, 4, 4))
+    brighter = before * np.array([2.0, 3.0])[:, None, None] + 5
+    assert np.allclose(change.linear(brighter, before), before)
+    assert np.array_equal(change.histogram(brighter**3, before), before)
+    brighter[7] = brighter[8]
+    sizes = change.sizes_by_pixels(before, brighter, (1, 0))
+    assert sizes["pixels, linear match"].argmax() == 7
+    alike = change.alike_by_pixels(before, brighter, 7)
+    assert all(np.isclose(score[7], 1) for score in alike.values())
+    assert change.precision(np.arange(40.0), np.arange(40) >= 30) == 0.5
+
+
+def test_plants_lie_in_their_cells_and_nowhere_else(bench, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    plants = bench("plants")
+    cells = grid.cells_in_bbox((13.0, 52.0, 13.05, 52.03), 6).tolist()
+    sides = grid.bounds(cells)
+    west, north = sides[:, 0].min(), sides[:, 3].max()
+    profile = {
+        "driver": "GTiff", "count": 1, "dtype": "int32", "width": 220, "height": 220,
+        "crs": "EPSG:4326", "transform": rasterio.Affine(0.0005, 0, west, 0, -0.00025, north),
+    }  # fmt: skip
+    with rasterio.open(tmp_path / "scene.tif", "w", **profile) as scene:
+        scene.write(np.arange(220 * 220, dtype=np.int32).reshape(1, 220, 220))
+    plant = plants.Plant(cells[0], cells[3], 0, 0.5, (0.5, 0.5, 0.0, 0.0))
+    made = plants.write_planted(str(tmp_path / "scene.tif"), tmp_path / "out", [plant])
+    with rasterio.open(made) as copy:
+        found = copy.read(1)
+    changed = found != np.arange(220 * 220).reshape(220, 220)
+    (row, column, high, wide), (row2, column2, _, _) = plants.windows(
+        Path(made), cells[:4:3]
+    ).tolist()
+    rows, columns = np.nonzero(changed)
+    assert row <= rows.min() and rows.max() < row + high
+    assert column <= columns.min() and columns.max() < column + wide
+    assert changed.sum() == round(high / 2) * round(wide / 2)
+    assert found[rows.min(), columns.min()] == row2 * 220 + column2

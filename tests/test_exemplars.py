@@ -4,12 +4,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from archives import make_vectors
 
 from embarchive import rows
 from embarchive.errors import BadInput
-from embarchive.exemplars import Image, Place, Vector, choose_row, nearest_cell, parse, parse_all
+from embarchive.exemplars import (
+    Image,
+    Place,
+    Vector,
+    best_of_places,
+    choose_row,
+    nearest_cell,
+    parse,
+    parse_all,
+)
 
 MAY = datetime(2023, 5, 1, 10, tzinfo=UTC)
 
@@ -97,3 +107,16 @@ def test_a_date_picks_that_date_and_its_absence_is_told():
 def test_the_nearest_cell_is_by_distance_on_the_ground():
     assert nearest_cell("u33d8k", ["u33d8m", "u33dz0", "9q8yyk"]) == "u33d8m"
     assert isinstance(parse("u33d8k", 6), Place)
+
+
+def test_of_each_place_the_latest_good_date_is_taken():
+    days = [datetime(2023, 8, day, tzinfo=UTC) for day in (1, 2, 3, 1, 2)]
+    rows = pa.table(
+        {
+            "geohash": ["u0", "u0", "u0", "u1", "u1"],
+            "datetime": pa.array(days, pa.timestamp("us", tz="UTC")),
+            "valid_fraction": pa.array([1.0, 0.9, 0.3, 0.5, 0.4], pa.float32()),
+            "source": ["a", "b", "c", "d", "e"],
+        }
+    )
+    assert best_of_places(rows)["source"].to_pylist() == ["b", "d"]

@@ -14,6 +14,7 @@ SOURCE = HOME / "src" / "embarchive"
 
 # A module may import only modules that stand before it.
 ORDER = """
+<<<<<<< HEAD
     errors progress memory strictjson digests recipe dates bandnames oneband product sensors
     stac geohash polygons grid placement rasters pictures folders offers scenes resample tiles
     regions quantize rows filters model tensors quantisers rangecoder contexts transform
@@ -25,18 +26,30 @@ ORDER = """
     step_drift step_encode step_commit requantize engine jobs points layouts vectors survey spill
     import_plan importing save exporting page publish welcome answers serve options terminal
     making cli
+=======
+    errors progress memory strictjson digests recipe dates bandnames oneband product sensors stac
+    geohash polygons grid placement rasters pictures folders offers scenes resample tiles regions
+    quantize rows filters model tensors quantisers rangecoder contexts transform fidelity refine
+    layer codes components baselines sizing drift choice indices train frozen adapters
+    fit_quantisers fit_fidelity fit_refine export parts partition manifest headers storage
+    localstore remote objectstore httpstore store commit additions shards verify search reads
+    exemplars change views interpolation queries reader decode weights resolve questions archive
+    stack sql feeds encode staging gather fitting fit_layer fit_regions step_plan step_size
+    step_bands step_train step_drift step_encode step_commit requantize engine jobs save page
+    publish welcome answers serve options terminal making asking cli
+>>>>>>> h5-views
 """.split()
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
-    errors digests strictjson recipe dates bandnames oneband product sensors stac geohash
-    polygons grid resample tiles regions quantize rows filters model tensors quantisers
-    rangecoder contexts transform fidelity refine layer codes fit_quantisers fit_fidelity
-    components baselines sizing drift choice indices partition parts manifest headers shards
-    search reads exemplars queries welcome
+    errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
+    grid resample tiles regions quantize rows filters model tensors quantisers rangecoder contexts
+    transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
+    drift choice indices partition parts manifest headers shards search reads exemplars change views
+    interpolation queries welcome
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
-    "quantisers": {"safetensors"},
+    "quantisers": {"safetensors"}, "views": {"scipy"},
 }  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
@@ -50,7 +63,8 @@ DOORS = {
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
-    "click": {"options", "terminal", "making", "cli"},
+    "scipy": {"views"},
+    "click": {"options", "terminal", "making", "asking", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and
 # what a user names.

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -54,19 +54,6 @@ def test_another_suffix_is_refused(hits, tmp_path, name):
 def test_a_folder_that_is_not_there_is_one_clear_line(hits, tmp_path):
     with pytest.raises(BadInput, match=r"cannot write .*No such file"):
         save.write_table(hits, tmp_path / "none" / "h.csv")
-
-
-def test_of_each_place_the_latest_good_date_is_taken():
-    days = [datetime(2023, 8, day, tzinfo=UTC) for day in (1, 2, 3, 1, 2)]
-    rows = pa.table(
-        {
-            "geohash": ["u0", "u0", "u0", "u1", "u1"],
-            "datetime": pa.array(days, pa.timestamp("us", tz="UTC")),
-            "valid_fraction": pa.array([1.0, 0.9, 0.3, 0.5, 0.4], pa.float32()),
-            "source": ["a", "b", "c", "d", "e"],
-        }
-    )
-    assert save.best_of_places(rows)["source"].to_pylist() == ["b", "d"]
 
 
 def test_values_become_plain_json():

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import decode as decoding
-from embarchive import grid, manifest, oneband, resolve
+from embarchive import grid, manifest, oneband, questions, resolve
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.exemplars import parse_all
@@ -302,6 +302,38 @@ class Archive:
         bits = ("bits",) if self.settings.bits else ()
         return self.reader.check_columns([*NEEDS, *bits, *extra])
 
+    # ------------------------------------------------------------ changes, views, paths
+
+    def change(self, *windows: Dates, like: Any = (), unlike: Any = (), **options: Any) -> pa.Table:
+        """Places that changed most between windows of time, in order, or with `like` those that
+        changed alike; see `embarchive.change` for the definition.
+
+        like, unlike: GEOHASH, "LON,LAT", (lon, lat), each in windows of its own with @D1..D2;
+        options: k; floor, with like: the share of places that changed least, left out; valid: least
+        valid_fraction; plain: not beside what is usual; bbox, polygon, space, band as of `search`.
+        The metadata say places compared and the score of the floor. Raises BadInput.
+        """
+        return questions.change(self, windows, like, unlike, **options)
+
+    def view(self, kind: str, like: Any = (), unlike: Any = (), **options: Any) -> pa.Table:
+        """A number for every place: heat, threshold, outlier, surprise or gradient, see
+        `embarchive.views`; geohash, datetime, source, score, bbox, what stands out first.
+
+        like, unlike: exemplars as of `search`, for all but outlier and surprise; options:
+        threshold; seed of the outliers' sample; bbox, polygon, datetime, space, band as of search.
+        The metadata have a histogram of all scores. Raises BadInput, MissingExtra without scipy.
+        """
+        return questions.view(self, kind, like, unlike, **options)
+
+    def path(self, a: Any, b: Any, steps: int = 8, **options: Any) -> pa.Table:
+        """The nearest tile at each step of the straight line between two exemplars, each place
+        once, see `embarchive.interpolation`; `decode` and `decode_points` give its images.
+
+        options: bbox, polygon, datetime, space, band, for the tiles, as of `search`. Raises
+        BadInput.
+        """
+        return questions.path(self, a, b, steps, **options)
+
     # ------------------------------------------------------------ images
 
     def decode(self, rows: pa.Table | Sequence[str] | str) -> NDArray[np.float32]:
@@ -313,6 +345,13 @@ class Archive:
         each its latest good date. Raises BadInput.
         """
         return decoding.decode_rows(self.weights.decoder, self.rows_of(rows))
+
+    def decode_points(self, path: pa.Table) -> NDArray[np.float32]:
+        """Images of the steps of a `path`, float32 (steps, bands, height, width), recipe units,
+        by the decoder of each step's tile, without what is coded beside embeddings. Raises
+        BadInput."""
+        points = path.select(["point", "model_id"]).rename_columns(["embedding", "model_id"])
+        return decoding.decode_rows(self.weights.plain_decoder, points)
 
     def encode_image(self, path: str | Path, space: str | None = None) -> NDArray[np.float32]:
         """The embedding float32 (D,) of an image file; needs rasterio. Raises BadInput."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embarchive import grid
 from embarchive.errors import BadInput
 from embarchive.filters import Filter, make_filter, row_mask
-from embarchive.rows import date_keys
+from embarchive.rows import date_keys, place_keys
 
 GOOD = 0.8
 _GEOHASH = re.compile(r"[0-9b-hjkmnp-z]{1,12}")
@@ -105,6 +105,20 @@ def choose_row(rows: pa.Table, place: Place) -> int:
     keys = np.where(good, when, np.iinfo(np.int64).min)
     order = np.lexsort((np.arange(len(index)), -valid, -keys.astype(np.float64), ~good))
     return int(index[order[0]])
+
+
+def best_of_places(rows: pa.Table) -> pa.Table:
+    """One row a cell: its latest date with valid_fraction >= 0.8, else its highest
+    valid_fraction. Rows sorted."""
+    valid = rows["valid_fraction"].to_numpy()
+    when = rows["datetime"].cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
+    good = valid >= np.float32(GOOD)
+    places = place_keys(rows["geohash"])
+    # Last key first; the best row of each cell comes last, of equal ones the first source.
+    dated = np.where(good, when, np.iinfo(np.int64).min)
+    order = np.lexsort((-np.arange(len(rows)), valid, dated, good, places))
+    ends = np.append(places[order][1:] != places[order][:-1], True)
+    return rows.take(pa.array(order[ends] if len(order) else order))
 
 
 def nearest_cell(geohash: str, names: Sequence[str]) -> str:

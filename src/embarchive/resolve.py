@@ -50,7 +50,7 @@ def vectors(
     search that follows, so that shards which both need are fetched the same way.
     Raises BadInput."""
     found = [item for item in exemplars if isinstance(item, Place)]
-    rows = iter(_rows_of_places(archive, found, space.space_id, columns, (also, band)))
+    rows = iter(rows_of_places(archive, found, space.space_id, columns, (also, band)))
     out = []
     for item in exemplars:
         if isinstance(item, Place):
@@ -73,7 +73,7 @@ def places(archive: Archive, texts: Sequence[str]) -> pa.Table:
     if not found:
         return archive.reader.rows(ReadPlan(()), Filter(), DECODES)
     here = archive.space().space_id
-    rows = _rows_of_places(archive, found, here, DECODES, (None, None))
+    rows = rows_of_places(archive, found, here, DECODES, (None, None))
     return pa.concat_tables(rows).unify_dictionaries().combine_chunks()
 
 
@@ -172,7 +172,7 @@ def _span(shares: NDArray[np.floating]) -> tuple[int, int]:
     return int(filled[0]), int(filled[-1]) + 1
 
 
-def _rows_of_places(
+def rows_of_places(
     archive: Archive,
     wanted: Sequence[Place],
     space_id: str,

@@ -187,6 +187,14 @@ def bit_rows(table: pa.Table, name: str = "bits") -> NDArray[np.uint8]:
     return body[start : start + len(column) * width].reshape(len(column), width)
 
 
+def exact_boxes(column: pa.ChunkedArray | pa.Array) -> pa.StructArray:
+    """The float64 bounds of cells as the column bbox of hits."""
+    names = np.asarray(column.to_pylist(), dtype=np.str_)
+    sides = grid.bounds(names) if len(names) else np.zeros((0, 4))
+    fields = [pa.field(side, pa.float64(), nullable=False) for side in SIDES]
+    return pa.StructArray.from_arrays([pa.array(side) for side in sides.T.copy()], fields=fields)
+
+
 def _text_ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Ranks of texts in byte order."""
     text = column.cast(pa.string()).combine_chunks().dictionary_encode()

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from embarchive import decode, grid, shards
 from embarchive.archive import Archive
 from embarchive.errors import BadInput
-from embarchive.exemplars import GOOD
+from embarchive.exemplars import best_of_places
 from embarchive.rows import SIDES
 
 Kind = TypeVar("Kind")
@@ -76,18 +76,25 @@ def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
     decode.write_png(path, decode.picture(whole, decode.visible_bands(bands)))
 
 
-def best_of_places(rows: pa.Table) -> pa.Table:
-    """One row a cell: its latest date with valid_fraction >= 0.8, else its highest
-    valid_fraction. Rows sorted by geohash."""
-    valid = rows["valid_fraction"].to_numpy()
-    when = rows["datetime"].cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy()
-    good = valid >= np.float32(GOOD)
-    names = rows["geohash"].cast(pa.string()).to_numpy(zero_copy_only=False).astype(np.str_)
-    # Last key first; the best row of each cell comes last, of equal ones the first source.
-    dated = np.where(good, when, np.iinfo(np.int64).min)
-    order = np.lexsort((-np.arange(len(rows)), valid, dated, good, names))
-    ends = np.append(names[order][1:] != names[order][:-1], True)
-    return rows.take(pa.array(order[ends] if len(order) else order))
+def path_kind(path: str | Path) -> bool:
+    """Whether a path goes to a picture (.png); else to a table. Raises BadInput for neither."""
+    picture = Path(path).suffix.lower() == ".png"
+    if not picture:
+        table_kind(path)
+    return picture
+
+
+def write_path(archive: Archive, path: pa.Table, target: str | Path) -> None:
+    """A .png of a path: its steps decoded above, the nearest tiles below. Raises BadInput."""
+    lines = [archive.decode_points(path), archive.decode(path)]
+    bands = decode.visible_bands(archive.settings.bands)
+    limits = decode.stretch_limits(np.concatenate(lines), bands)
+    decode.write_png(
+        target,
+        np.concatenate(
+            [np.hstack([decode.picture(one, bands, limits) for one in line]) for line in lines]
+        ),
+    )
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,19 @@ class Models:
         if model_id not in self._decoders:
             self._decoders[model_id] = self._load_decoder(model_id)
         return self._decoders[model_id]
+
+    def plain_decoder(self, model_id: str) -> Decoder:
+        """The decoder of a model_id for embeddings alone, without what is coded beside them; of a
+        region with a network of its own the one that its space shares. Raises as `decoder`."""
+        decoder = self.decoder(model_id)
+        if decoder.code_scale is None:
+            return replace(decoder, codes=None)
+        space = self._space(self._row(model_id)["space_id"])
+        if space.backbone is None:
+            raise BadInput(f"decode: expected a shared decoder, space {space.space_id} has none")
+        data = self._reader.object("model", space.backbone, space.backbone_length)
+        backbone = tensors.load_weights(data, decoder.architecture, "backbone")
+        return replace(decoder, backbone=backbone, code_scale=None, codes=None)
 
     def encoder(
         self, space: manifest.Space
