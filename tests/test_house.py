@@ -21,7 +21,7 @@ PURE = """
     grid resample tiles regions quantize rows filters model tensors quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
     drift choice indices partition parts manifest headers shards search reads exemplars change views
-    interpolation queries welcome
+    interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
@@ -46,7 +46,7 @@ DOORS = {
 # what a user names.
 OPENERS = {
     "localstore", "answers", "serve", "page", "recipe", "polygons", "folders", "rasters",
-    "pictures", "decode", "save", "exporting", "cli",
+    "pictures", "decode", "save", "exporting", "assessment", "cli",
 }  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 # Tests of more than one module, and of the page.

@@ -1,9 +1,10 @@
-"""The commands that ask an archive for more than a search: change, view, path."""
+"""The commands that ask an archive for more than a search: change, view, path, evaluate."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -173,3 +174,28 @@ def _lines(table: pa.Table, heads: Sequence[str], names: Sequence[str]) -> list[
 
     cells = [[text(name, value) for value in table[name].to_pylist()] for name in names]
     return columns([heads, *zip(*cells, strict=True)])
+
+
+@command(
+    ARCHIVE,
+    click.option("--with", "methods", metavar="NAME", multiple=True, help="Quantiser; repeatable."),
+    click.option("--labels", metavar="FILE", help="Classes of places: CSV or GeoJSON."),
+    click.option("--column", metavar="NAME", default="label", show_default=True),
+    _SPACE,
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--out", metavar="FOLDER", help="Write a report with plots."),
+)
+def evaluate(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
+    """Measure how well the vectors serve: quantisers, intrinsic dimension, probes of labels."""
+    from embarchive.archive import open_archive
+    from embarchive.evaluate import METHODS
+    from embarchive.evaluate import evaluate as measure
+    from embarchive.assessment import check_folder, markdown, write_report
+
+    if out:
+        check_folder(out)
+    options["methods"] = options["methods"] or METHODS
+    found = measure(open_archive(archive), progress=partial(shell.progress, "evaluate"), **options)
+    if out:
+        write_report(found, out)
+    shell.say(found, markdown(found).splitlines())

@@ -34,6 +34,7 @@ EXTRAS = {
     "duckdb": "sql",
     "geopandas": "geo",
     "ray": "cluster",
+    "matplotlib": "report",
 }
 
 
