@@ -1,7 +1,8 @@
 """Methods of bench_quantisers: what a vector is stored as, and how it is compared.
 
 Those named `embarchive …` are what `embarchive quantize` stores, and the SimHash of every archive.
-The others are plain functions to measure beside them; faiss is the reference of product quantisation.
+The others are plain functions to measure beside them; faiss is the reference of product
+quantisation.
 """
 
 from __future__ import annotations
