@@ -7,7 +7,7 @@ import pytest
 from archives import make_archive
 
 import embarchive
-from embarchive import cli, evaluate, assessment
+from embarchive import assessment, cli, evaluate
 from embarchive.errors import BadInput
 
 pytest.importorskip("sklearn")
@@ -27,7 +27,7 @@ def labels(root, tmp_path_factory):
     archive = embarchive.open_archive(root)
     table = archive.select(columns=["geohash", "embedding", "valid_fraction", "datetime", "source"])
     from embarchive.rows import embeddings
-    from embarchive.save import best_of_places
+    from embarchive.exemplars import best_of_places
 
     best = best_of_places(table)
     first = embeddings(best)[:, 0]

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from embarchive import measures, probes
 from embarchive.archive import Archive
 from embarchive.errors import BadInput
+from embarchive.exemplars import best_of_places
 from embarchive.filters import Filter
 from embarchive.fit_quantisers import fit_quantiser, parse_quantiser
 from embarchive.labels import classes, read_labels
 from embarchive.reads import ReadPlan
 from embarchive.rows import embeddings
-from embarchive.save import best_of_places
 
 METHODS = ("int8", "int4", "int2", "bits", "simhash128", "pq16", "turboquant4", "pca32+int8")
 K, SHORTLIST = 10, 100
