@@ -77,7 +77,8 @@ def evaluate(
     steps = 1 + len(methods) * (1 if found is None else 2)
     dimension = _dimensions(sample, rng)
     progress(1, steps)
-    asked = np.sort(rng.permutation(len(sample))[:MOST_QUERIES])
+    # Quantisers are fitted to those that do not ask.
+    asked = np.sort(rng.permutation(len(sample))[: min(MOST_QUERIES, len(sample) // 2)])
     quantisers = []
     for at, name in enumerate(methods):
         quantisers.append(_kept(sample, asked, name, seed))
@@ -135,7 +136,7 @@ def _sample(table: pa.Table, shard: NDArray[np.int64], scale: float) -> Sample:
 def _kept(sample: Sample, asked: NDArray[np.int64], name: str, seed: int) -> Doc:
     """What a quantiser keeps of neighbours and distances, fitted to the rows that do not ask."""
     rest = np.setdiff1d(np.arange(len(sample)), asked)
-    quantiser = fit_quantiser(name, sample.vectors[rest if len(rest) else asked], seed)
+    quantiser = fit_quantiser(name, sample.vectors[rest], seed)
     coded = quantiser.decode(quantiser.encode(sample.vectors)).astype(np.float32)
     query = quantiser.query(sample.vectors[asked]).astype(np.float32)
     own = sample.geohash[asked], sample.geohash
