@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from archives import make_archive, make_cells
 from PIL import Image
+from vectorfiles import clay
 
 import embarchive
 from embarchive.cli import main
@@ -109,6 +110,17 @@ def test_a_path_is_drawn(capsys, tmp_path):
     # At its ends the line is a tile: what it shows is that tile without its fidelity code.
     gap = np.abs(points - tiles).mean(axis=(1, 2, 3))
     assert gap[[0, -1]].max() < gap[1:-1].max() or gap.max() == 0
+
+
+def test_a_path_of_imported_vectors_is_told_but_not_drawn(capsys, tmp_path):
+    clay(tmp_path / "v.parquet")
+    assert run(capsys, "import", tmp_path / "v.parquet", "--out", tmp_path / "B")[0] == 0
+    names = embarchive.open_archive(tmp_path / "B").select(columns=["geohash"])["geohash"]
+    ends = ("--from", names[0].as_py(), "--to", names[-1].as_py(), "--steps", 3)
+    assert run(capsys, "path", tmp_path / "B", *ends)[0] == 0
+    status, _, err = run(capsys, "path", tmp_path / "B", *ends, "--out", tmp_path / "p.png")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "expected rows that have a decoder" in err
 
 
 @pytest.mark.parametrize(
