@@ -16,10 +16,12 @@ SOURCE = HOME / "src" / "embarchive"
 ORDER = """
     errors progress memory strictjson digests recipe dates bandnames oneband product sensors stac
     geohash polygons grid placement rasters pictures folders offers scenes resample tiles regions
-    quantize rows filters model tensors rangecoder contexts transform fidelity refine layer codes
+    bitcount
+    quantize rows shortlist best filters model tensors rangecoder contexts transform fidelity refine
+    layer codes
     components baselines sizing drift choice indices train frozen adapters fit_fidelity fit_refine
     export parts partition manifest headers storage localstore remote objectstore httpstore store
-    commit additions shards verify search reads exemplars queries reader decode weights resolve
+    commit additions shards verify search reads exemplars queries reader decode weights resolve find
     archive stack sql feeds encode staging gather fitting fit_layer fit_regions step_plan
     step_size step_bands step_train step_drift step_encode step_commit engine jobs save page
     publish welcome answers serve options terminal making cli
@@ -27,11 +29,15 @@ ORDER = """
 # Only these parts of the list above, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
-    grid resample tiles regions quantize rows filters model tensors rangecoder contexts transform
+    grid resample tiles regions bitcount quantize rows shortlist best filters model tensors
+    rangecoder contexts transform
     fidelity refine layer codes fit_fidelity components baselines sizing drift choice indices
     partition parts manifest headers shards search reads exemplars queries welcome
 """.split()
-ALSO_PURE = {"polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"}}
+ALSO_PURE = {
+    "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
+    "bitcount": {"numkong"},
+}  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
 # The only ways in for what is heavy, foreign or dangerous.
@@ -43,6 +49,7 @@ DOORS = {
     "onnx": {"export"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
+    "numkong": {"bitcount"},
     "click": {"options", "terminal", "making", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embarchive import grid
 from embarchive.filters import Filter, from_micros
 from embarchive.quantize import SimHash
-from embarchive.search import Query, query_bits
+from embarchive.search import LOGIC, Query, check_bits, codes
 
 # A geohash character holds 5 bits in turn for longitude and latitude; an even character
 # (counted from 0) gives 3 to longitude, an odd one 3 to latitude. All sums are of dyadic
@@ -57,7 +57,8 @@ def search_query(
     relation: str, query: Query, simhash: SimHash | None, scale: float, where: Sequence[str]
 ) -> str:
     """One SELECT over a relation with a shard's columns: the hits of `search.rank`, in its
-    order. where: conditions, each already SQL, see `conditions`."""
+    order. where: conditions, each already SQL, see `conditions`. Raises BadInput."""
+    check_bits(query.op, simhash)
     keep = list(where)
     if query.exclude:
         keep.append(f"geohash NOT IN ({_texts(sorted(set(query.exclude)))})")
@@ -66,10 +67,12 @@ def search_query(
         f"\n  FROM {relation}{_where(keep)}\n)"
     ]
     rows = "candidates"
-    if simhash is not None and not query.exact:
+    if query.has_shortlist(simhash):
         steps += _shortlist(query)
         rows = "shortlist"
     score = f"{_value(query)} * {_number(scale * scale)}"
+    if query.op in LOGIC:
+        score = f"hamming::DOUBLE / {max(1, len(query.negatives))}"
     steps.append(f"scored AS (\n  SELECT *, {score} AS score\n  FROM {rows}\n)")
     if query.per_place:
         order = "PARTITION BY geohash ORDER BY score, datetime NULLS LAST, source"
@@ -154,10 +157,8 @@ def _votes(query: Query, simhash: SimHash | None) -> str:
     if simhash is None:
         return "NULL::INTEGER"
 
-    def terms(vectors: NDArray[np.int8]) -> list[str]:
-        return [f"hamming(bits, {_blob(code)})" for code in query_bits(vectors, simhash)]
-
-    return _combine(terms(query.positives), terms(query.negatives), query, mean=False)
+    near, far = ([f"hamming(bits, {_blob(one)})" for one in some] for some in codes(query, simhash))
+    return _combine(near, far, query, mean=False)
 
 
 def _value(query: Query) -> str:

@@ -148,6 +148,13 @@ def place_keys(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     return keys
 
 
+def place_names(keys: NDArray[np.int64]) -> list[str]:
+    """The geohashes of keys: inverse of `place_keys`."""
+    digits = keys[:, None] // 33 ** np.arange(11, -1, -1, dtype=np.int64) % 33
+    letters = np.frombuffer(b"\0" + grid.ALPHABET.encode(), dtype=np.uint8)[digits]
+    return cast("list[str]", np.ascontiguousarray(letters).view("S12").ravel().astype(str).tolist())
+
+
 def date_keys(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     """Microseconds since 1970, null as the largest integer (null dates sort last)."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from embarchive import errors, manifest, queries, search
+from embarchive import errors, find, manifest, queries, search
 from embarchive.errors import BadInput, EmbarchiveError, MissingExtra
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
@@ -153,7 +153,7 @@ class _Asked:
         **options: Any,
     ) -> _Asked:
         wanted, here = make_filter(bbox, None, None, datetime), archive.space(space)
-        query, plan = archive.query(like, unlike, wanted, here, **options)
+        (query,), plan = find.queries(archive, [like], unlike, wanted, here, **options)
         return cls(wanted, here, query, plan, archive.simhash(here))
 
     def select(self, relation: str, where: Sequence[str]) -> str:
