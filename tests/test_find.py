@@ -7,6 +7,7 @@ from archives import make_archive, make_cells, make_vectors
 import embarchive
 from embarchive import reader
 from embarchive.errors import BadInput
+from embarchive.find import together
 from embarchive.search import OPS
 
 CELLS = [str(name) for name in make_cells(5000)]
@@ -94,3 +95,10 @@ def test_vectors_of_their_own_leave_no_cell_out(root):
         archive.select(geohash=CELLS[5], columns=["embedding"])["embedding"][0].as_py()
     )
     assert archive.search(vector.astype(np.int8), k=1)["geohash"].to_pylist() == [CELLS[5]]
+
+
+def test_hits_of_many_searches_become_one_table(root):
+    archive = embarchive.open_archive(root)
+    likes = CELLS[3:5]
+    found = together(likes, archive.search_many(likes, k=2))
+    assert found["like"].to_pylist() == [likes[0]] * 2 + [likes[1]] * 2

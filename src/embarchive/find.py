@@ -74,3 +74,12 @@ def hits(
 
     threads = min(8, os.cpu_count() or 1)
     return search.rank_all(read, asked, simhash, here.scale, columns, threads)
+
+
+def together(likes: Sequence[str], tables: Sequence[pa.Table]) -> pa.Table:
+    """The hits of several searches as one table, with what each was like in the column like."""
+    named = [
+        table.append_column("like", pa.array([like] * len(table), pa.string()))
+        for like, table in zip(likes, tables, strict=True)
+    ]
+    return pa.concat_tables(named)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embarchive import grid
+from embarchive.exemplars import GOOD
 from embarchive.filters import Filter, from_micros
 from embarchive.quantize import SimHash
 from embarchive.search import LOGIC, Query, check_bits, codes
@@ -62,29 +63,60 @@ def search_query(
     keep = list(where)
     if query.exclude:
         keep.append(f"geohash NOT IN ({_texts(sorted(set(query.exclude)))})")
-    steps = [
-        f"candidates AS MATERIALIZED (\n  SELECT *, {_votes(query, simhash)} AS hamming"
-        f"\n  FROM {relation}{_where(keep)}\n)"
-    ]
-    rows = "candidates"
-    if query.has_shortlist(simhash):
-        steps += _shortlist(query)
-        rows = "shortlist"
     score = f"{_value(query)} * {_number(scale * scale)}"
     if query.op in LOGIC:
         score = f"hamming::DOUBLE / {max(1, len(query.negatives))}"
-    steps.append(f"scored AS (\n  SELECT *, {score} AS score\n  FROM {rows}\n)")
-    if query.per_place:
+    short = str(query.shortlist) if query.has_shortlist(simhash) else None
+    steps = [_candidates(relation, _votes(query, simhash), keep)]
+    return _ranked(steps, score, short, str(query.k), query.per_place)
+
+
+def tiles_like_macro(scale: float, bits: bool) -> str:
+    """The CREATE statement of a table macro over the view tiles of a connection: similar(place,
+    k := 50) are the hits of a search like a geohash. scale: that of the view's space; bits:
+    whether its rows have some."""
+    good = f"valid_fraction >= {GOOD}::FLOAT"
+    one = (
+        f"one AS MATERIALIZED (\n  SELECT embedding{', bits' if bits else ''} FROM tiles"
+        f"\n  WHERE geohash = place\n  ORDER BY {good} DESC,"
+        f" CASE WHEN {good} THEN datetime END DESC NULLS LAST, valid_fraction DESC,"
+        " datetime NULLS LAST, source\n  LIMIT 1\n)"
+    )
+    votes = "hamming(bits, (SELECT bits FROM one))" if bits else "NULL::INTEGER"
+    # Without such a place there is nothing that rows could be like.
+    keep = ["geohash <> place", "EXISTS (FROM one)"]
+    score = f"sq_l2(embedding, (SELECT embedding FROM one))::DOUBLE * {_number(scale * scale)}"
+    short = "greatest(200, 20 * k)" if bits else None
+    body = _ranked([one, _candidates("tiles", votes, keep)], score, short, "k", 1)
+    return f"CREATE OR REPLACE MACRO tiles_like(place, k := 50) AS TABLE\n{body}"
+
+
+def _candidates(relation: str, votes: str, keep: Sequence[str]) -> str:
+    return (
+        f"candidates AS MATERIALIZED (\n  SELECT *, {votes} AS hamming"
+        f"\n  FROM {relation}{_where(keep)}\n)"
+    )
+
+
+def _ranked(steps: list[str], score: str, short: str | None, k: str, per_place: int) -> str:
+    """A SELECT of the hits among `candidates`, the last of the steps before. short: how many
+    pass from Hamming to exact distances, None for all."""
+    rows = "candidates"
+    if short is not None:
+        steps = [*steps, *_shortlist(short, per_place)]
+        rows = "shortlist"
+    steps = [*steps, f"scored AS (\n  SELECT *, {score} AS score\n  FROM {rows}\n)"]
+    if per_place:
         order = "PARTITION BY geohash ORDER BY score, datetime NULLS LAST, source"
         steps.append(
             f"best AS (\n  SELECT * FROM scored\n  QUALIFY row_number() OVER ({order}) = 1\n)"
         )
-    last = "best" if query.per_place else "scored"
+    last = "best" if per_place else "scored"
     return (
         "WITH "
         + ",\n".join(steps)
         + f"\nSELECT {_HIT}\nFROM {last}"
-        + f"\nORDER BY score, geohash, datetime NULLS LAST, source\nLIMIT {query.k}"
+        + f"\nORDER BY score, geohash, datetime NULLS LAST, source\nLIMIT {k}"
     )
 
 
@@ -182,17 +214,14 @@ def _combine(near: list[str], far: list[str], query: Query, mean: bool) -> str:
     return f"(0 - {total})" if query.invert else total
 
 
-def _shortlist(query: Query) -> list[str]:
+def _shortlist(count: str, per_place: int) -> list[str]:
     """The common table expressions from `candidates` to `shortlist`."""
-    if not query.per_place:
+    if not per_place:
         order = "hamming, geohash, datetime NULLS LAST, source"
-        return [
-            f"shortlist AS (\n  SELECT * FROM candidates\n  ORDER BY {order}"
-            f" LIMIT {query.shortlist}\n)"
-        ]
+        return [f"shortlist AS (\n  SELECT * FROM candidates\n  ORDER BY {order} LIMIT {count}\n)"]
     return [
         "places AS (\n  SELECT geohash FROM candidates GROUP BY geohash"
-        f"\n  ORDER BY min(hamming), geohash LIMIT {query.shortlist}\n)",
+        f"\n  ORDER BY min(hamming), geohash LIMIT {count}\n)",
         "shortlist AS (\n  SELECT * FROM candidates SEMI JOIN places USING (geohash)\n)",
     ]
 
