@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embarchive import manifest
+from embarchive import manifest, memory
 from embarchive.digests import BLOCK
 from embarchive.errors import BadInput, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
@@ -177,18 +177,19 @@ class Reader:
         return max(MAX_ROWS, PORTION_BYTES // (self.settings.dim + self.settings.bits // 8 + 96))
 
     def batches(self, plan: ReadPlan, wanted: Filter, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Rows as of `rows`, in sorted tables of up to `portion` rows of neighbouring shards, at
-        least one; a place may be in several. The next table is read while one is used."""
+        """Rows as of `rows` in tables of up to `portion` rows of neighbouring shards, at least one,
+        each shard's sorted; a place may be in several. The next is read while one is used."""
         names = self.check_columns([*columns, *ORDER])
         with ThreadPoolExecutor(1) as pool:
             ahead: Future[pa.Table] | None = None
             for turn in plan.turns(self.portion) or [plan]:
                 coming = pool.submit(self._rows, turn, wanted, names)
                 if ahead is not None:
-                    yield sort_rows(ahead.result())
+                    yield ahead.result()
+                    memory.give_back()
                 ahead = coming
             assert ahead is not None
-            yield sort_rows(ahead.result())
+            yield ahead.result()
 
     def _rows(self, plan: ReadPlan, wanted: Filter, names: Sequence[str]) -> pa.Table:
         empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
