@@ -1,4 +1,4 @@
-"""A made archive of any size in the real formats, a prefix at a time: clustered vectors, no models."""
+"""A made archive of any size in the real formats, a prefix at a time: clustered vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embarchive.quantize import SimHash, fit_simhash
 from embarchive.store import open_store
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings  # noqa: E402
+from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings
 
 DIM, BITS, DATES, KINDS = 64, 128, 4, 200
 CELLS = 32**3
@@ -69,7 +69,9 @@ def _vectors(kinds: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.clip(np.rint(noisy), -127, 127).astype(np.int8)
 
 
-def _rows(prefix: str, kinds: np.ndarray, simhash: SimHash, model: str, number: int) -> rows.pa.Table:
+def _rows(
+    prefix: str, kinds: np.ndarray, simhash: SimHash, model: str, number: int
+) -> rows.pa.Table:
     vectors = _vectors(kinds, CELLS * DATES, number + 1)
     names = np.repeat(np.array(list(cells(prefix))), DATES)
     rng = np.random.default_rng(number)

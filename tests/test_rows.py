@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute  # noqa: F401  # slow the first time, which should not be in an example
+import pyarrow.compute  # slow the first time, which should not be in an example
 import pytest
 from archives import make_table
 from hypothesis import given

@@ -19,7 +19,8 @@ Bits = NDArray[np.uint8]
 ROWS = 8192
 # From these bytes a code, or this many codes, numkong is the faster of the two.
 WIDE, MANY = 64, 16
-_KERNEL_ROWS = 1024
+# Numbers of a block that numkong counts: 4 bytes each, and they stay in cache.
+_NUMBERS = 1 << 17
 
 
 def blocks(bits: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer[Any]]]]:
@@ -69,7 +70,7 @@ def _by_numkong(rows: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integ
     kernel = _numkong()
     assert kernel is not None
     packed = kernel.hammings_pack(codes, dtype="uint1")
-    size = _KERNEL_ROWS if len(codes) > 1 else ROWS
+    size = max(256, min(ROWS, _NUMBERS // len(codes)))
     out = None
     for start in range(0, len(rows), size):
         part = rows[start : start + size]

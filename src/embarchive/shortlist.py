@@ -37,12 +37,12 @@ class Votes:
     combine: Combine | None
     own: NDArray[np.int64]
 
-    def of(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-        """The number of each row int32 (n,) from Hamming numbers (p + n, rows)."""
-        wide = numbers.astype(np.int32)
-        p = len(self.near)
-        found = self.combine(list(wide[:p]), list(wide[p:])) if self.combine else wide[0]
-        return cast("NDArray[np.int32]", found)
+    def of(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        """The number of each row (n,) from Hamming numbers (p + n, rows)."""
+        if self.combine is None:
+            return cast("NDArray[np.integer[Any]]", numbers[0])
+        wide, p = numbers.astype(np.int32), len(self.near)
+        return cast("NDArray[np.int32]", self.combine(list(wide[:p]), list(wide[p:])))
 
 
 def least(
@@ -54,73 +54,108 @@ def least(
     chunks: bits uint8 (n, W) and places int64 (n,) of rows.
     """
     codes = np.concatenate([np.concatenate([one.near, one.far]) for one in asked])
-    kept = [[_Kept(count, per_place) for _ in asked] for _ in range(threads)]
+    kept = [_Kept(asked, count, per_place) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         for bits, places in chunks:
             many = threads if bits.size * len(codes) > _WORK else 1
             edges = np.linspace(0, len(bits), many + 1).astype(int).tolist()
             parts = [(bits[a:b], places[a:b]) for a, b in pairwise(edges)]
             list(pool.map(lambda own, part: _scan(part, codes, asked, own), kept, parts))
-    found = []
-    for own in zip(*kept, strict=True):
-        for other in own[1:]:
-            own[0].add(*other.best())
-        found.append(own[0].best())
-    return found
+    for other in kept[1:]:
+        kept[0].add(*other.best())
+    owner, places, votes = kept[0].best()
+    edges = np.searchsorted(owner, np.arange(len(asked) + 1)).tolist()
+    return [(places[a:b], votes[a:b]) for a, b in pairwise(edges)]
 
 
-def _scan(chunk: Chunk, codes: Bits, asked: Sequence[Votes], kept: Sequence[_Kept]) -> None:
-    """Adds the rows to the running lists, one a question."""
+def _scan(chunk: Chunk, codes: Bits, asked: Sequence[Votes], kept: _Kept) -> None:
+    """Adds the rows that may be among the best."""
     bits, places = chunk
     ends = np.cumsum([len(one.near) + len(one.far) for one in asked]).tolist()
-    spans = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+    spans = [slice(a, b) for a, b in pairwise([0, *ends])]
+    mixed = [i for i, one in enumerate(asked) if one.combine is not None]
+    # Whose each code is, and which are but a part of a question.
+    whose = np.repeat(np.arange(len(asked)), np.diff([0, *ends]))
+    part = np.isin(whose, mixed)
     for start, numbers in bitcount.blocks(bits, codes):
-        # One look at the least number of each code passes by most questions of most blocks.
-        lows = numbers.min(axis=1).tolist()
-        for one, span, own in zip(asked, spans, kept, strict=True):
-            if one.combine is None and lows[span.start] > own.limit:
-                continue
-            votes = one.of(numbers[span])
-            index = np.flatnonzero(votes <= own.limit)
-            there = places[start + index]
-            if len(one.own):
-                other = ~np.isin(there, one.own)
-                index, there = index[other], there[other]
-            own.add(there, votes[index])
+        if len(mixed) < len(asked):
+            code, row = _at_most(numbers, np.where(part, 0, kept.limits[whose]))
+            code, row = code[~part[code]], row[~part[code]]
+            kept.add(whose[code], places[start + row], numbers[code, row])
+        for i in mixed:
+            votes = asked[i].of(numbers[spans[i]])
+            row = np.flatnonzero(votes <= kept.limits[i])
+            kept.add(np.full(len(row), i), places[start + row], votes[row])
+
+
+def _at_most(
+    numbers: NDArray[np.integer[Any]], limits: NDArray[np.int64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where numbers (c, rows) are at most the limits (c,), looked through as they lie in memory."""
+    most = np.minimum(limits, np.iinfo(numbers.dtype).max).astype(numbers.dtype)
+    if numbers.flags.c_contiguous:
+        code, row = np.divmod(np.flatnonzero(numbers <= most[:, None]), numbers.shape[1])
+    else:
+        rows = numbers.T
+        row, code = np.divmod(np.flatnonzero(rows <= most), len(numbers))
+    return code, row
 
 
 class _Kept:
-    """The best places (or rows) so far, and some more until they are worth sorting out."""
+    """The best places (or rows) of each question so far, and some more until it is worth sorting
+    them out. limits int64 (questions,): worse numbers cannot be among the best."""
 
-    def __init__(self, count: int, per_place: int) -> None:
-        self.limit = np.iinfo(np.int32).max
+    def __init__(self, asked: Sequence[Votes], count: int, per_place: int) -> None:
+        self.limits = np.full(len(asked), np.iinfo(np.int32).max, dtype=np.int64)
         self._count, self._per_place = count, per_place
-        self._places: list[NDArray[np.int64]] = []
-        self._votes: list[NDArray[np.int32]] = []
+        self._own = {(i, p) for i, one in enumerate(asked) for p in one.own.tolist()}
+        self._cells = np.array(sorted({place for _, place in self._own}), dtype=np.int64)
+        self._room = max(4 * count * len(asked), 1024)
+        self._parts: list[list[NDArray[Any]]] = []
         self._held = 0
 
-    def add(self, places: NDArray[np.int64], votes: NDArray[np.int32]) -> None:
-        """Rows with their numbers."""
+    def add(
+        self, owner: NDArray[np.int64], places: NDArray[np.int64], votes: NDArray[np.integer[Any]]
+    ) -> None:
+        """Rows (n,): whose question they are for, their places, their numbers."""
+        if len(self._cells):
+            keep = ~np.isin(places, self._cells)
+            for i in np.flatnonzero(~keep).tolist():
+                keep[i] = (int(owner[i]), int(places[i])) not in self._own
+            owner, places, votes = owner[keep], places[keep], votes[keep]
         if len(votes):
-            self._places.append(places)
-            self._votes.append(votes)
+            self._parts.append([owner, places, votes.astype(np.int32)])
             self._held += len(votes)
-            if self._held > 4 * self._count:
+            if self._held > self._room:
                 self.best()
 
-    def best(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The best of what was added, best first; the rest is forgotten."""
-        places = np.concatenate([np.zeros(0, np.int64), *self._places])
-        votes = np.concatenate([np.zeros(0, np.int32), *self._votes])
-        if not self._per_place and len(votes) > self._count:
-            some = votes <= np.partition(votes, self._count - 1)[self._count - 1]
-            places, votes = places[some], votes[some]
-        order = np.lexsort((places, votes))
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+        """The best of what was added, by question and then best first: question, place, number;
+        the rest is forgotten."""
+        empty = [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int32)]
+        owner, places, votes = map(np.concatenate, zip(empty, *self._parts, strict=True))
         if self._per_place:
-            _, first = np.unique(places[order], return_index=True)
-            order = order[np.sort(first)]
-        order = order[: self._count]
-        self._places, self._votes, self._held = [places[order]], [votes[order]], len(order)
-        if len(order) == self._count:
-            self.limit = int(votes[order[-1]])
-        return places[order], votes[order]
+            order = np.lexsort((votes, places, owner))
+            again = (np.diff(places[order]) == 0) & (np.diff(owner[order]) == 0)
+            some = order[np.r_[True, ~again][: len(order)]]
+        else:
+            some = np.flatnonzero(votes <= self._cut(owner, votes)[owner])
+        owner, places, votes = owner[some], places[some], votes[some]
+        order = np.lexsort((places, votes, owner))
+        starts = np.searchsorted(owner[order], np.arange(len(self.limits)))
+        rank = np.arange(len(order)) - starts[owner[order]]
+        last = order[rank == self._count - 1]
+        self.limits[owner[last]] = votes[last]
+        order = order[rank < self._count]
+        self._parts, self._held = [[owner[order], places[order], votes[order]]], len(order)
+        return owner[order], places[order], votes[order]
+
+    def _cut(self, owner: NDArray[np.int64], votes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The `count`-th number of each question's rows, by a sort of plain integers."""
+        both = np.sort((owner << 32) + votes + (1 << 31))
+        starts = np.searchsorted(both >> 32, np.arange(len(self.limits) + 1))
+        last = starts[:-1] + self._count - 1
+        found = self.limits.copy()
+        enough = last < starts[1:]
+        found[enough] = (both[last[enough]] & 0xFFFFFFFF) - (1 << 31)
+        return found
