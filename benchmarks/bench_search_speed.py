@@ -12,6 +12,7 @@ be read. Of an archive: a made one of at least ROWS_ON_DISK rows, in a process o
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+# Else threads of faiss that wait take the cores from those that work, where others work too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import duckdb
 import faiss
 import numkong
