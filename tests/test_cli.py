@@ -16,6 +16,7 @@ import embarchive
 from embarchive.cli import cli, main
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
+from embarchive.search import OPS
 
 CELL = str(make_cells(400)[7])
 MODULE = [sys.executable, "-m", "embarchive.cli"]
@@ -131,6 +132,8 @@ def test_the_steps_of_an_array_job_pass_plan_and_part_on(capsys, jobs):
         "search A --like 1,2 --bbox 1,2,3",
         "search A --like 1,2 --bbox a,b,c,d",
         "search A --like 1,2 --out hits.xls",
+        "search A --like 1,2 --queries likes.txt",
+        "search A --queries no-such-file.txt",
         "search A --like 1,2",
         "decode A --geohash u33 --out a.jpg",
         "sql A",
@@ -235,6 +238,30 @@ def test_hits_are_written_by_suffix(capsys, root, tmp_path, suffix):
     target = tmp_path / f"hits.{suffix}"
     assert run(capsys, "search", root, "--like", CELL, "-k", 3, "--out", target)[0] == 0
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_many_searches_are_read_from_a_file(capsys, root, tmp_path):
+    (tmp_path / "likes.txt").write_text(f"{CELL}\n\n  13.05,52.05 \n", encoding="utf-8")
+    many = ["search", root, "--queries", tmp_path / "likes.txt", "-k", 4, "--op", "and"]
+    status, out, _ = run(capsys, *many, "--json", "--out", tmp_path / "hits.csv")
+    hits = json.loads(out)["hits"]
+    assert status == 0 and [hit["like"] for hit in hits] == [CELL] * 4 + ["13.05,52.05"] * 4
+    alone = embarchive.open_archive(root).search(CELL, k=4, op="and")
+    assert [hit["geohash"] for hit in hits[:4]] == alone["geohash"].to_pylist()
+    assert (tmp_path / "hits.csv").read_text(encoding="utf-8").count("\n") == 9
+    assert f"like {CELL}" in run(capsys, *many)[1].splitlines()
+
+
+def test_a_file_of_searches_that_says_nothing_is_refused(capsys, root, tmp_path):
+    for text, said in ((b"\n", "an exemplar a line"), (b"\xff", "lines of text")):
+        (tmp_path / "likes.txt").write_bytes(text)
+        status, _, err = run(capsys, "search", root, "--queries", tmp_path / "likes.txt")
+        assert status == 2 and said in err
+
+
+def test_the_ops_of_the_command_are_those_of_the_library():
+    (option,) = [one for one in cli.commands["search"].params if one.name == "op"]
+    assert tuple(option.type.choices) == OPS
 
 
 def test_sql_gives_columns_and_rows(capsys, root):

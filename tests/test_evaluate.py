@@ -26,8 +26,8 @@ def labels(root, tmp_path_factory):
     """A class that the first number of the vector decides."""
     archive = embarchive.open_archive(root)
     table = archive.select(columns=["geohash", "embedding", "valid_fraction", "datetime", "source"])
-    from embarchive.rows import embeddings
     from embarchive.exemplars import best_of_places
+    from embarchive.rows import embeddings
 
     best = best_of_places(table)
     first = embeddings(best)[:, 0]

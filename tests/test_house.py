@@ -18,7 +18,8 @@ ORDER = re.findall(r"^  (\w+)\.py ", TREE.partition("\n```")[0], re.MULTILINE)
 # Only these of them, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
-    grid resample tiles regions quantize rows filters model tensors quantisers rangecoder contexts
+    grid resample tiles regions bitcount quantize rows shortlist best filters model tensors
+    quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
     drift choice indices partition parts manifest headers shards search reads exemplars change views
     interpolation queries welcome measures
@@ -26,6 +27,7 @@ PURE = """
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
     "quantisers": {"safetensors"}, "views": {"scipy"},
+    "bitcount": {"numkong"},
 }  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
@@ -39,6 +41,7 @@ DOORS = {
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
+    "numkong": {"bitcount"},
     "scipy": {"views"},
     "click": {"options", "terminal", "making", "asking", "cli"},
 }

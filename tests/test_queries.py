@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embarchive import grid, queries, search, shards
+from embarchive.errors import BadInput
 from embarchive.filters import make_filter, row_mask
 
 SIMHASH = make_simhash()
@@ -31,7 +32,7 @@ def con(table, tmp_path_factory):
     return con
 
 
-@pytest.mark.parametrize("op", ["mean", "min"])
+@pytest.mark.parametrize("op", search.OPS)
 @pytest.mark.parametrize("invert", [False, True])
 @pytest.mark.parametrize("far", [0, 2])
 @pytest.mark.parametrize("per_place", [0, 1])
@@ -64,6 +65,12 @@ def test_sql_without_bits_is_exact_and_hamming_is_null(table, con):
     theirs = con.sql(text).to_arrow_table()
     assert theirs["score"].to_pylist() == ours["score"].to_pylist()
     assert theirs["hamming"].null_count == 5
+
+
+def test_sql_of_an_op_on_bits_needs_bits():
+    query = search.Query(make_vectors(1), make_vectors(0), op="or")
+    with pytest.raises(BadInput, match="needs bits"):
+        queries.search_query("tiles", query, None, SCALE, [])
 
 
 @settings(max_examples=30)

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from archives import make_archive
 from hypothesis import given, settings
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 import embarchive
 from embarchive import reader
 from embarchive.errors import Damaged, GenerationExpired
-from embarchive.filters import Filter
+from embarchive.filters import Filter, make_filter
 from embarchive.reader import Cache
+from embarchive.rows import sort_rows
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,28 @@ def test_a_tiny_cache_changes_no_row(root, archive):
     names = ["geohash", "embedding"]
     small = reader.Reader(archive.store, archive.settings, cache_bytes=100_000)
     assert small.rows(plan, Filter(), names).equals(archive.reader.rows(plan, Filter(), names))
+
+
+def test_batches_are_the_rows_in_portions(root, archive, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_ROWS", 6000)
+    monkeypatch.setattr(reader, "PORTION_BYTES", 1)
+    for wanted in (Filter(), make_filter(geohash="u33d"), make_filter(geohash="s")):
+        plan, names = archive.plan(wanted), ["geohash", "bits"]
+        tables = list(archive.reader.batches(plan, wanted, names))
+        assert len(tables) == max(1, len(plan.turns(6000)))
+        whole = sort_rows(pa.concat_tables(tables).unify_dictionaries())
+        assert whole.to_pylist() == archive.reader.rows(plan, wanted, names).to_pylist()
+
+
+def test_batches_that_nobody_takes_are_not_read(archive, monkeypatch):
+    monkeypatch.setattr(reader, "MAX_ROWS", 1)
+    monkeypatch.setattr(reader, "PORTION_BYTES", 1)
+    small = reader.Reader(archive.store, archive.settings)
+    plan = archive.plan(Filter())
+    batches = small.batches(plan, Filter(), ["geohash"])
+    next(batches)
+    batches.close()
+    assert 1 <= len(small._footers) <= 2 < len(plan.reads)
 
 
 def test_a_footer_of_another_archive_is_refused(archive):

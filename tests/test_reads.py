@@ -131,3 +131,23 @@ def test_the_estimate_is_the_sum_of_the_shards():
 def test_shards_come_from_a_manifest_part():
     refs = some_refs([20, 10])
     assert reads.shard_rows(part_table(refs)) == refs
+
+
+@pytest.mark.parametrize("rows", [1, 40, 90, 1000])
+def test_turns_hold_every_read_once_in_order_and_few_rows(rows):
+    plan = reads.read_plan(some_refs([10, 20, 30, 40, 50]), Filter())
+    turns = plan.turns(rows)
+    assert sum((turn.reads for turn in turns), ()) == plan.reads
+    assert all(turn.rows <= rows or len(turn.reads) == 1 for turn in turns)
+    assert len(turns) == 1 or turns[0].rows + turns[1].reads[0].shard.rows > rows
+
+
+def test_a_plan_within_cells_keeps_the_shards_that_can_hold_them():
+    plan = reads.read_plan(some_refs([10, 20, 30]), Filter())
+    low, high = plan.reads[1].shard.geohash_min, plan.reads[1].shard.geohash_max
+    kept = plan.within([low]).reads
+    assert plan.reads[1] in kept and all(
+        read in kept or not read.shard.geohash_min <= low <= read.shard.geohash_max
+        for read in plan.reads
+    )
+    assert not plan.within([high + "zzzz"]).reads

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute  # slow the first time, which should not be in an example
 import pytest
 from archives import make_table
 from hypothesis import given
@@ -18,6 +19,7 @@ def test_place_keys_order_like_the_geohashes(names):
     keys = rows.place_keys(pa.array(names)).tolist()
     assert sorted(names) == [name for _, name in sorted(zip(keys, names, strict=True))]
     assert len(set(keys)) == len(set(names))
+    assert rows.place_names(np.array(keys)) == names
 
 
 @pytest.mark.parametrize("name", ["", "u33a", "U33", "u33d8k2m4n6p8", None])

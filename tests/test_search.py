@@ -3,14 +3,18 @@
 import math
 import time
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from archives import SCALE, make_cells, make_simhash, make_table, make_vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stn
 
 from embarchive.errors import BadInput
-from embarchive.search import Query, rank
+from embarchive.search import OPS, Query, combine_codes, rank, rank_all
 
 SIMHASH = make_simhash()
 
@@ -30,6 +34,28 @@ def hamming(row, exemplar):
 
 def squared(row, exemplar):
     return sum((a - int(b)) ** 2 for a, b in zip(row["embedding"], exemplar, strict=True))
+
+
+LOGIC = {
+    "and": lambda ones, count: ones == count,
+    "or": lambda ones, count: ones > 0,
+    "xor": lambda ones, count: ones % 2 == 1,
+    "majority": lambda ones, count: 2 * ones > count,
+}
+
+
+def combined_code(query):
+    """One code of the positives', bit by bit, as a whole number."""
+    found = [code_of(one) for one in query.positives]
+    ones = [sum(code >> bit & 1 for code in found) for bit in range(SIMHASH.bits)]
+    return sum(LOGIC[query.op](n, len(found)) << bit for bit, n in enumerate(ones))
+
+
+def logic_hamming(row, query):
+    number = bin(int.from_bytes(row["bits"]) ^ combined_code(query)).count("1")
+    n = len(query.negatives) or 1
+    votes = n * number - sum(hamming(row, exemplar) for exemplar in query.negatives)
+    return 0 - votes if query.invert else votes
 
 
 def combine(distance, row, query, mean):
@@ -54,10 +80,14 @@ def brute(table, query, scale):
     for row in table.to_pylist():
         if row["geohash"] not in query.exclude:
             tie = (row["geohash"], row["datetime"] is None, str(row["datetime"]), row["source"])
+            if query.op in LOGIC:
+                votes = logic_hamming(row, query)
+                rows.append((votes, votes / (len(query.negatives) or 1), tie))
+                continue
             votes = combine(hamming, row, query, mean=False)
             score = combine(squared, row, query, mean=True) * (scale * scale)
             rows.append((votes, score, tie))
-    if not query.exact:
+    if not query.exact and query.op not in LOGIC:
         if query.per_place:
             best = {}
             for votes, _, tie in rows:
@@ -74,7 +104,7 @@ def brute(table, query, scale):
     return [(tie[0], tie[3], score, votes) for votes, score, tie in rows[: query.k]]
 
 
-@pytest.mark.parametrize("op", ["mean", "min"])
+@pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("invert", [False, True])
 @pytest.mark.parametrize("far", [0, 2])
 @pytest.mark.parametrize("per_place", [0, 1])
@@ -96,6 +126,91 @@ def test_hits_are_those_of_brute_force(op, invert, far, per_place, exact):
         *(hits[c].to_pylist() for c in ("geohash", "source", "score", "hamming")), strict=True
     )
     assert list(found) == brute(table, asked, SCALE)
+
+
+TIED = make_table(1500, dates=5, nulls=True)
+# Few kinds of vector, so that most numbers are tied, within a place and between places.
+KINDS = make_vectors(1500)[np.random.default_rng(5).integers(20, size=1500)]
+for name, values in (("embedding", KINDS.ravel()), ("bits", SIMHASH.encode(KINDS))):
+    column = TIED.schema.field(name)
+    made = (
+        pa.FixedSizeListArray.from_arrays(pa.array(values), type=column.type)
+        if name == "embedding"
+        else pa.FixedSizeBinaryArray.from_buffers(
+            column.type, len(values), [None, pa.py_buffer(values.tobytes())]
+        )
+    )
+    TIED = TIED.set_column(TIED.schema.get_field_index(name), column, made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(OPS), st.booleans(), st.booleans(), st.integers(0, 1), st.integers(0, 2),
+    st.integers(0, 2**32 - 1), st.lists(st.integers(0, 1500), max_size=6), st.integers(1, 3),
+)  # fmt: skip
+def test_hits_do_not_depend_on_chunks(op, exact, invert, per_place, far, seed, cuts, many):
+    near = make_vectors(3 + many, seed=77)
+    options = {"k": 9, "op": op, "exact": exact, "invert": invert, "per_place": per_place}
+    asked = [
+        Query(near[i : i + 3], near[:far], exclude=make_cells(300)[i : i + 2].tolist(), **options)
+        for i in range(many)
+    ]
+    shuffled = TIED.take(np.random.default_rng(seed).permutation(len(TIED)))
+    edges = [0, *sorted(cuts), len(TIED)]
+    chunks = [shuffled.slice(a, b - a) for a, b in pairwise(edges)]
+    found = rank_all(lambda *_: chunks, asked, SIMHASH, SCALE, ["mse"], threads=2)
+    for one, hits in zip(asked, found, strict=True):
+        assert hits.equals(rank(TIED, one, SIMHASH, SCALE, ["mse"]))
+
+
+def test_of_many_rows_only_those_of_the_shortlist_are_asked_for_with_all_columns():
+    table, asked = make_table(3000), query(k=5)
+    calls = []
+
+    def read(columns, cells):
+        calls.append((columns, len(cells)))
+        return (
+            [table.filter(pa.compute.is_in(table["geohash"], pa.array(cells)))]
+            if cells
+            else [table]
+        )
+
+    (hits,) = rank_all(read, [asked], SIMHASH, SCALE)
+    assert hits.equals(rank(table, asked, SIMHASH, SCALE))
+    assert calls[0] == (["geohash", "datetime", "source", "bits"], 0)
+    assert calls[1][1] == asked.shortlist and "embedding" in calls[1][0]
+    calls.clear()
+    rank_all(read, [query(op="xor")], SIMHASH, SCALE)
+    assert len(calls) == 1 and "embedding" not in calls[0][0]
+
+
+codes = stn.arrays(np.uint8, st.tuples(st.integers(1, 6), st.just(4)))
+
+
+@given(codes, st.randoms())
+def test_ops_on_bits_obey_the_laws_of_their_algebra(bits, random):
+    order = random.sample(range(len(bits)), len(bits))
+    for op in LOGIC:
+        one = combine_codes(bits, op)
+        assert np.array_equal(one, combine_codes(bits[order], op))
+        assert np.array_equal(bits[0], combine_codes(bits[:1], op))
+    both, either = combine_codes(bits, "and"), combine_codes(bits, "or")
+    assert np.array_equal(both & either, both)
+    assert np.array_equal(~combine_codes(~bits, "or"), both)
+    most = combine_codes(bits, "majority")
+    assert np.array_equal(most & both, both) and np.array_equal(most | either, either)
+    assert not combine_codes(np.repeat(bits[:1], 2, axis=0), "xor").any()
+    assert np.array_equal(combine_codes(np.repeat(bits[:1], 3, axis=0), "majority"), bits[0])
+    # As many have the bit as have not: 0.
+    assert not combine_codes(np.concatenate([bits, ~bits]), "majority").any()
+    again = np.stack([combine_codes(bits, "xor"), bits[-1]])
+    expected = combine_codes(bits[:-1], "xor") if len(bits) > 1 else np.zeros(4, np.uint8)
+    assert np.array_equal(combine_codes(again, "xor"), expected)
+
+
+def test_ops_on_bits_need_bits():
+    with pytest.raises(BadInput, match="op 'and' needs bits, found an archive without"):
+        rank(make_table(10, bits=0), query(op="and"), None, SCALE)
 
 
 def test_exact_order_is_that_of_float_distances():
@@ -150,7 +265,7 @@ def test_no_candidates_give_an_empty_table_with_the_same_columns():
     [
         ({"k": 0}, "k must be at least 1, found 0"),
         ({"k": 2.5}, "k must be at least 1, found 2.5"),
-        ({"op": "max"}, "op must be one of mean, min, found 'max'"),
+        ({"op": "max"}, "op must be one of mean, min, and, or, xor, majority, found 'max'"),
         ({"per_place": 2}, "per_place must be 0 or 1, found 2"),
         ({"near": 0}, "expected at least one exemplar in like"),
     ],

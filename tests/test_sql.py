@@ -51,6 +51,19 @@ def test_sql_over_verified_bytes_gives_the_hits_of_search(archive, con, asked):
     assert same(archive.search(**asked), con.sql(text).to_arrow_table())
 
 
+@pytest.mark.parametrize(("name", "k"), [(CELLS[7], 5), (CELLS[9000], 50)])
+def test_the_macro_tiles_like_gives_the_hits_of_search(archive, con, name, k):
+    found = con.sql(f"SELECT * FROM tiles_like('{name}', k := {k})").to_arrow_table()
+    assert same(archive.search(name, k=k), found) and len(found) == k
+
+
+def test_the_macro_tiles_like_takes_values_and_knows_no_place_elsewhere(con):
+    count = "SELECT count(*) FROM tiles_like(?, k := ?)"
+    assert con.execute(count, [CELLS[7], 3]).fetchall() == [(3,)]
+    assert con.execute("SELECT count(*) FROM tiles_like(?)", [CELLS[7]]).fetchall() == [(50,)]
+    assert con.execute(count, ["zzzzzz", 3]).fetchall() == [(0,)]
+
+
 def test_times_are_fetched_as_python_values(con):
     (when,) = con.execute("SELECT max(datetime) FROM tiles").fetchall()[0]
     assert when.utcoffset().total_seconds() == 0

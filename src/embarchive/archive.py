@@ -18,10 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import decode as decoding
-from embarchive import grid, manifest, oneband, questions, resolve
+from embarchive import find, grid, manifest, oneband, questions, resolve
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
-from embarchive.exemplars import parse_all
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
 from embarchive.quantisers import Quantiser
@@ -30,7 +29,6 @@ from embarchive.reader import Reader
 from embarchive.reads import ReadPlan, choose, read_plan
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER
-from embarchive.search import NEEDS, Query, check_options, rank
 from embarchive.store import Store, open_store
 from embarchive.weights import Models
 
@@ -227,51 +225,47 @@ class Archive:
         definition.
 
         like, unlike: one or several of GEOHASH, GEOHASH@DATE, "LON,LAT", (lon, lat), an
-        image file, a vector; op: "mean" or "min"; per_place: 1 for the best date of a
+        image file, a vector; op: "mean" or "min" of distances, or "and", "or", "xor", "majority" of
+        bits; per_place: 1 for the best date of a
         place, 0 for all; columns: further columns of the hits; space: default the newest; band: of
         single bands only this one, for places among the exemplars too.
         The table's metadata say space_id, requests, bytes_read, seconds. Raises BadInput.
         """
+        return self.search_many(
+            [like], unlike, bbox=bbox, polygon=polygon, datetime=datetime, columns=columns,
+            space=space, band=band, k=k, op=op, invert=invert, exact=exact, per_place=per_place,
+        )[0]  # fmt: skip
+
+    def search_many(
+        self,
+        likes: Sequence[Any],
+        unlike: Any = (),
+        *,
+        bbox: Sequence[float] | None = None,
+        polygon: Any = None,
+        datetime: Dates | None = None,
+        columns: Sequence[str] = (),
+        space: str | None = None,
+        band: str | None = None,
+        **options: Any,
+    ) -> list[pa.Table]:
+        """Several searches at once, each as of `search`, over rows that are read once.
+
+        likes: of each search what its `like` would be; all else is that of all; options: k, op,
+        invert, exact, per_place. The metadata of each table are those of all together.
+        """
         began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
-        options = {"k": k, "op": op, "invert": invert, "exact": exact, "per_place": per_place}
         wanted = self.in_band(make_filter(bbox, polygon, None, datetime), band)
         here = self.space(space)
-        query, plan = self.query(like, unlike, wanted, here, columns, **options)
-        rows = self.reader.rows(plan, wanted, self._search_columns(columns))
-        hits = rank(rows, query, self.simhash(here), here.scale, columns)
+        asked, plan = find.queries(self, likes, unlike, wanted, here, columns, **options)
+        found = find.hits(self, asked, plan, wanted, here, columns)
         spent = {
             "space_id": here.space_id,
             "requests": str(self.store.requests - requests),
             "bytes_read": str(self.store.bytes_read - read),
             "seconds": f"{time.monotonic() - began:.6f}",
         }
-        return hits.replace_schema_metadata(spent)
-
-    def query(
-        self,
-        like: Any,
-        unlike: Any,
-        wanted: Filter,
-        here: manifest.Space,
-        columns: Sequence[str] = (),
-        **options: Any,
-    ) -> tuple[Query, ReadPlan]:
-        """The exemplars resolved to vectors of a space, and the reads of the search. Shards
-        that both need are read once."""
-        check_options(**options)
-        near, far = (parse_all(items, self.settings.precision) for items in (like, unlike))
-        if not near:
-            raise BadInput("search: expected at least one exemplar in like, found none")
-        plan = self.plan(wanted, here.space_id)
-        names = self._search_columns(columns)
-        found = resolve.vectors(self, [*near, *far], here, plan, names, wanted.band)
-        query = Query(
-            positives=found.vectors[: len(near)],
-            negatives=found.vectors[len(near) :],
-            exclude=found.cells,
-            **options,
-        )
-        return query, plan
+        return [table.replace_schema_metadata(spent) for table in found]
 
     def in_band(self, wanted: Filter, band: str | None) -> Filter:
         """A filter for rows of a single band; as it is for None. Raises BadInput."""
@@ -297,10 +291,6 @@ class Archive:
     def quantiser(self, space: manifest.Space) -> Quantiser | None:
         """What the codes of a space decode with; None where embeddings are plain int8."""
         return self.reader.quantiser(space.space_id)
-
-    def _search_columns(self, extra: Sequence[str]) -> list[str]:
-        bits = ("bits",) if self.settings.bits else ()
-        return self.reader.check_columns([*NEEDS, *bits, *extra])
 
     # ------------------------------------------------------------ changes, views, paths
 

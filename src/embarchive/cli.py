@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Container, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,19 +67,32 @@ def verify(shell: Shell, archive: str) -> None:
     *WHERE,
     BAND,
     POLYGON,
+    click.option("--queries", metavar="FILE", help="Many searches: what to be like, one a line."),
     click.option("--out", metavar="FILE", help="Write hits: .parquet .geojson .csv .json."),
 )
-def search(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
+def search(
+    shell: Shell, archive: str, out: str | None, queries: str | None, **options: Any
+) -> None:
     """Find the tiles most like some places, points or images."""
     from embarchive.archive import open_archive
+    from embarchive.find import together
     from embarchive.save import records, table_kind, write_table
 
     if out:
         table_kind(out)
-    hits = open_archive(archive).search(**options)
+    like = options.pop("like")
+    if queries and like:
+        raise BadInput("search: expected either --like or --queries, found both")
+    likes = _lines(queries) if queries else [like]
+    tables = open_archive(archive).search_many(likes, **options)
+    spent = {key.decode(): text.decode() for key, text in tables[0].schema.metadata.items()}
+    hits = together(likes, tables) if queries else tables[0]
+    lines = hit_lines(hits)
+    if queries:
+        blocks = zip(likes, tables, strict=True)
+        lines = [line for like, some in blocks for line in [f"like {like}", *hit_lines(some), ""]]
     if out:
         write_table(hits, out)
-    spent = {key.decode(): value.decode() for key, value in (hits.schema.metadata or {}).items()}
     document = {
         "hits": records(hits),
         "seconds": float(spent["seconds"]),
@@ -87,7 +101,7 @@ def search(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
         "space_id": spent["space_id"],
     }
     summary = "{} hits in {seconds:.3f} s, {requests} requests, {bytes_read:,} bytes"
-    shell.say(document, [*hit_lines(hits), summary.format(len(hits), **document)])
+    shell.say(document, [*lines, summary.format(len(hits), **document)])
 
 
 @command(
@@ -241,6 +255,18 @@ def _fail(message: str, status: int = 2) -> int:
     logging.getLogger("embarchive").debug("", exc_info=True)
     click.echo(f"embarchive: {' '.join(message.split())}", err=True)
     return status
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a text file that say something."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: expected lines of text, found other bytes") from None
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise BadInput(f"{path}: expected an exemplar a line, found none")
+    return found
 
 
 def _refuse(names: Container[str], without: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embarchive import bitcount
 from embarchive.errors import BadInput, Damaged
 
 LIMIT = 127
@@ -179,15 +180,9 @@ def fit_simhash(q: Int8s, bits: int, seed: int) -> SimHash | None:
 
 def hamming(bits: NDArray[np.uint8], query: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Differing bits between rows uint8 (n, W) and one code uint8 (W,): uint16 (n,)."""
-    rows, code = np.ascontiguousarray(bits), np.ascontiguousarray(query)
-    if rows.ndim != 2 or code.shape != rows.shape[1:]:
-        raise BadInput(f"hamming: expected codes of one length, found {rows.shape}, {code.shape}")
-    if rows.shape[1] % 8 == 0:
-        rows, code = rows.view(np.uint64), code.view(np.uint64)
-    total = np.zeros(len(rows), dtype=np.uint16)
-    for column, word in zip(rows.T, code, strict=True):
-        total += np.bitwise_count(column ^ word)
-    return total
+    if bits.ndim != 2 or query.shape != bits.shape[1:]:
+        raise BadInput(f"hamming: expected codes of one length, found {bits.shape}, {query.shape}")
+    return cast("NDArray[np.uint16]", bitcount.counts(bits, query[None])[0])
 
 
 def dot(q: Int8s, p: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
@@ -202,13 +197,22 @@ def squared_l2(q: Int8s, p: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Exact squared distances of int8 rows (n, D) to one integer vector (D,): int64 (n,)."""
     if p.shape != q.shape[1:]:
         raise BadInput(f"distance: expected vectors of one length, found {q.shape} and {p.shape}")
-    out = np.empty(len(q), dtype=np.int64)
-    own = int(np.sum(p.astype(np.int64) ** 2))
-    for start in range(0, len(q), _CHUNK):
-        part = q[start : start + _CHUNK]
-        wide: NDArray[Any] = part.astype(np.float32 if _fits(part, p) else np.int64)
+    return cast("NDArray[np.int64]", squared_l2_many(q, p[None])[0])
+
+
+def squared_l2_many(q: Int8s, p: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Exact squared distances of int8 rows (n, D) to integer vectors (e, D): int64 (e, n)."""
+    if p.ndim != 2 or p.shape[1:] != q.shape[1:]:
+        raise BadInput(f"distance: expected vectors of one length, found {q.shape} and {p.shape}")
+    out = np.empty((len(p), len(q)), dtype=np.int64)
+    own = np.sum(p.astype(np.int64) ** 2, axis=1)[:, None]
+    kind: Any = np.float32 if _fits(q, p) else np.int64
+    columns = np.ascontiguousarray(p.astype(kind).T)
+    size = max(1024, _CHUNK // max(1, len(p)))
+    for start in range(0, len(q), size):
+        wide: NDArray[Any] = q[start : start + size].astype(kind)
         squares = np.einsum("nd,nd->n", wide, wide).astype(np.int64)
-        out[start : start + _CHUNK] = squares - 2 * dot(part, p) + own
+        out[:, start : start + size] = squares - 2 * (wide @ columns).T.astype(np.int64) + own
     return out
 
 

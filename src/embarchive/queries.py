@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embarchive import grid
+from embarchive.exemplars import GOOD
 from embarchive.filters import Filter, from_micros
 from embarchive.quantisers import Quantiser
 from embarchive.quantize import SimHash
-from embarchive.search import Query, query_bits
+from embarchive.search import LOGIC, Query, check_bits, codes
 
 # A geohash character holds 5 bits in turn for longitude and latitude; an even character
 # (counted from 0) gives 3 to longitude, an odd one 3 to latitude. All sums are of dyadic
@@ -76,31 +77,65 @@ def search_query(
     relation: str, query: Query, simhash: SimHash | None, scale: float, where: Sequence[str]
 ) -> str:
     """One SELECT over a relation with a shard's columns: the hits of `search.rank`, in its
-    order. where: conditions, each already SQL, see `conditions`."""
+    order. where: conditions, each already SQL, see `conditions`. Raises BadInput."""
+    check_bits(query.op, simhash)
     keep = list(where)
     if query.exclude:
         keep.append(f"geohash NOT IN ({_texts(sorted(set(query.exclude)))})")
-    steps = [
-        f"candidates AS MATERIALIZED (\n  SELECT *, {_votes(query, simhash)} AS hamming"
-        f"\n  FROM {relation}{_where(keep)}\n)"
-    ]
-    rows = "candidates"
-    if simhash is not None and not query.exact:
-        steps += _shortlist(query)
-        rows = "shortlist"
     score = f"{_value(query)} * {_number(scale * scale)}"
-    steps.append(f"scored AS (\n  SELECT *, {score} AS score\n  FROM {rows}\n)")
-    if query.per_place:
+    if query.op in LOGIC:
+        score = f"hamming::DOUBLE / {max(1, len(query.negatives))}"
+    short = str(query.shortlist) if query.has_shortlist(simhash) else None
+    steps = [_candidates(relation, _votes(query, simhash), keep)]
+    return _ranked(steps, score, short, str(query.k), query.per_place)
+
+
+def tiles_like_macro(scale: float, bits: bool) -> str:
+    """The CREATE statement of a table macro over the view tiles of a connection: similar(place,
+    k := 50) are the hits of a search like a geohash. scale: that of the view's space; bits:
+    whether its rows have some."""
+    good = f"valid_fraction >= {GOOD}::FLOAT"
+    one = (
+        f"one AS MATERIALIZED (\n  SELECT embedding{', bits' if bits else ''} FROM tiles"
+        f"\n  WHERE geohash = place\n  ORDER BY {good} DESC,"
+        f" CASE WHEN {good} THEN datetime END DESC NULLS LAST, valid_fraction DESC,"
+        " datetime NULLS LAST, source\n  LIMIT 1\n)"
+    )
+    votes = "hamming(bits, (SELECT bits FROM one))" if bits else "NULL::INTEGER"
+    # Without such a place there is nothing that rows could be like.
+    keep = ["geohash <> place", "EXISTS (FROM one)"]
+    score = f"sq_l2(embedding, (SELECT embedding FROM one))::DOUBLE * {_number(scale * scale)}"
+    short = "greatest(200, 20 * k)" if bits else None
+    body = _ranked([one, _candidates("tiles", votes, keep)], score, short, "k", 1)
+    return f"CREATE OR REPLACE MACRO tiles_like(place, k := 50) AS TABLE\n{body}"
+
+
+def _candidates(relation: str, votes: str, keep: Sequence[str]) -> str:
+    return (
+        f"candidates AS MATERIALIZED (\n  SELECT *, {votes} AS hamming"
+        f"\n  FROM {relation}{_where(keep)}\n)"
+    )
+
+
+def _ranked(steps: list[str], score: str, short: str | None, k: str, per_place: int) -> str:
+    """A SELECT of the hits among `candidates`, the last of the steps before. short: how many
+    pass from Hamming to exact distances, None for all."""
+    rows = "candidates"
+    if short is not None:
+        steps = [*steps, *_shortlist(short, per_place)]
+        rows = "shortlist"
+    steps = [*steps, f"scored AS (\n  SELECT *, {score} AS score\n  FROM {rows}\n)"]
+    if per_place:
         order = "PARTITION BY geohash ORDER BY score, datetime NULLS LAST, source"
         steps.append(
             f"best AS (\n  SELECT * FROM scored\n  QUALIFY row_number() OVER ({order}) = 1\n)"
         )
-    last = "best" if query.per_place else "scored"
+    last = "best" if per_place else "scored"
     return (
         "WITH "
         + ",\n".join(steps)
         + f"\nSELECT {_HIT}\nFROM {last}"
-        + f"\nORDER BY score, geohash, datetime NULLS LAST, source\nLIMIT {query.k}"
+        + f"\nORDER BY score, geohash, datetime NULLS LAST, source\nLIMIT {k}"
     )
 
 
@@ -184,10 +219,8 @@ def _votes(query: Query, simhash: SimHash | None) -> str:
     if simhash is None:
         return "NULL::INTEGER"
 
-    def terms(vectors: NDArray[np.int8]) -> list[str]:
-        return [f"hamming(bits, {_blob(code)})" for code in query_bits(vectors, simhash)]
-
-    return _combine(terms(query.positives), terms(query.negatives), query, mean=False)
+    near, far = ([f"hamming(bits, {_blob(one)})" for one in some] for some in codes(query, simhash))
+    return _combine(near, far, query, mean=False)
 
 
 def _value(query: Query) -> str:
@@ -211,17 +244,14 @@ def _combine(near: list[str], far: list[str], query: Query, mean: bool) -> str:
     return f"(0 - {total})" if query.invert else total
 
 
-def _shortlist(query: Query) -> list[str]:
+def _shortlist(count: str, per_place: int) -> list[str]:
     """The common table expressions from `candidates` to `shortlist`."""
-    if not query.per_place:
+    if not per_place:
         order = "hamming, geohash, datetime NULLS LAST, source"
-        return [
-            f"shortlist AS (\n  SELECT * FROM candidates\n  ORDER BY {order}"
-            f" LIMIT {query.shortlist}\n)"
-        ]
+        return [f"shortlist AS (\n  SELECT * FROM candidates\n  ORDER BY {order} LIMIT {count}\n)"]
     return [
         "places AS (\n  SELECT geohash FROM candidates GROUP BY geohash"
-        f"\n  ORDER BY min(hamming), geohash LIMIT {query.shortlist}\n)",
+        f"\n  ORDER BY min(hamming), geohash LIMIT {count}\n)",
         "shortlist AS (\n  SELECT * FROM candidates SEMI JOIN places USING (geohash)\n)",
     ]
 

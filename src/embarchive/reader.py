@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embarchive import manifest
+from embarchive import manifest, memory
 from embarchive.digests import BLOCK
 from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
@@ -25,10 +25,11 @@ from embarchive.quantisers import Quantiser, load_quantiser
 from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, bit_rows, schema, sort_rows, vectors
-from embarchive.shards import column_ranges, parse_footer, read_rows
+from embarchive.shards import MAX_ROWS, column_ranges, parse_footer, read_rows
 from embarchive.store import Store, VerifiedObject
 
 CACHE_BYTES = 256 << 20
+PORTION_BYTES = 32 << 20
 THREADS = 8
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -196,13 +197,35 @@ class Reader:
     def rows(self, plan: ReadPlan, wanted: Filter, columns: Sequence[str]) -> pa.Table:
         """Rows of the plan's shards that match, sorted; the columns asked for and the three
         that rows are sorted by, in the shard's column order."""
+        return sort_rows(self._rows(plan, wanted, self.check_columns([*columns, *ORDER])))
+
+    @property
+    def portion(self) -> int:
+        """How many rows are in memory at a time of a search: some 32 MB of them."""
+        return max(MAX_ROWS, PORTION_BYTES // (self.settings.dim + self.settings.bits // 8 + 96))
+
+    def batches(self, plan: ReadPlan, wanted: Filter, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Rows as of `rows` in tables of up to `portion` rows of neighbouring shards, at least one,
+        each shard's sorted; a place may be in several. The next is read while one is used."""
         names = self.check_columns([*columns, *ORDER])
+        with ThreadPoolExecutor(1) as pool:
+            ahead: Future[pa.Table] | None = None
+            for turn in plan.turns(self.portion) or [plan]:
+                coming = pool.submit(self._rows, turn, wanted, names)
+                if ahead is not None:
+                    yield ahead.result()
+                    memory.give_back()
+                ahead = coming
+            assert ahead is not None
+            yield ahead.result()
+
+    def _rows(self, plan: ReadPlan, wanted: Filter, names: Sequence[str]) -> pa.Table:
         tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)
         found = [table for table in tables if len(table)]
         if not found:
             known = self.schema
             return pa.schema([known.field(name) for name in names]).empty_table()
-        return sort_rows(pa.concat_tables(found).unify_dictionaries().combine_chunks())
+        return pa.concat_tables(found).unify_dictionaries().combine_chunks()
 
     def check_columns(self, columns: Sequence[str]) -> list[str]:
         """The names in the shard's order, each once. Raises BadInput on an unknown one."""

@@ -84,6 +84,25 @@ class ReadPlan:
     def rows(self) -> int:
         return sum(read.shard.rows for read in self.reads)
 
+    def turns(self, rows: int) -> list[ReadPlan]:
+        """The shards in their order, in turns of at most so many rows, or of one shard."""
+        found: list[list[ShardRead]] = []
+        held = 0
+        for read in self.reads:
+            if not found or held + read.shard.rows > rows:
+                found.append([])
+                held = 0
+            found[-1].append(read)
+            held += read.shard.rows
+        return [ReadPlan(tuple(reads)) for reads in found]
+
+    def within(self, cells: Sequence[str]) -> ReadPlan:
+        """The reads of shards that can hold one of the sorted cells."""
+        meets = (
+            r for r in self.reads if names_meet(cells, r.shard.geohash_min, r.shard.geohash_max)
+        )
+        return ReadPlan(tuple(meets))
+
 
 def choose(candidates: Sequence[AnyExtent], wanted: Filter) -> list[AnyExtent]:
     """The part references or shards that can hold a matching row, in the given order."""

@@ -137,16 +137,27 @@ def place_keys(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
         raise Damaged("geohash column: expected texts of 1 to 12 characters, found others")
     keys = np.zeros(len(text), dtype=np.int64)
     worst = np.int64(0)
-    for position in range(12):
-        # A missing character sorts before every character, so a prefix precedes its cells.
-        inside = position < lengths
-        where = np.minimum(offsets[:-1] + position, max(len(body) - 1, 0))
-        digit = np.where(inside, _DIGITS[body[where]], 0)
+    same = int(lengths.min()) == int(lengths.max())
+    for position in range(int(lengths.max())):
+        if same:
+            digit = _DIGITS[body[offsets[0] + position : offsets[-1] : lengths[0]]]
+        else:
+            where = np.minimum(offsets[:-1] + position, max(len(body) - 1, 0))
+            digit = np.where(position < lengths, _DIGITS[body[where]], 0)
         worst = max(worst, digit.max(initial=0))
         keys = keys * 33 + digit
+    # A missing character sorts before every character, so a prefix precedes its cells.
+    keys *= 33 ** (12 - int(lengths.max()))
     if worst > 32:
         raise Damaged("geohash column: expected characters 0-9 b-h jkmn p-z, found others")
     return keys
+
+
+def place_names(keys: NDArray[np.int64]) -> list[str]:
+    """The geohashes of keys: inverse of `place_keys`."""
+    digits = keys[:, None] // 33 ** np.arange(11, -1, -1, dtype=np.int64) % 33
+    letters = np.frombuffer(b"\0" + grid.ALPHABET.encode(), dtype=np.uint8)[digits]
+    return cast("list[str]", np.ascontiguousarray(letters).view("S12").ravel().astype(str).tolist())
 
 
 def date_keys(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:

@@ -10,27 +10,50 @@ float64 operation, and every tie is broken by (geohash, datetime, source), null 
 3. Value: with d2 the squared L2 distance of int8 vectors, op "mean": sum / p - sum / n;
    "min": least - least. `invert` turns 2 and 3 around (0 - number).
 4. Score = value * scale^2, ascending: a squared distance in embedding units.
+
+The ops "and", "or", "xor", "majority" make one code of the positives' bits ("majority": 1 where
+more than half of them have 1, so that a tie is 0) and rank by it alone, without 2 to 4. Hamming
+number: that to the code, times n, - the sum over negatives; score = number / n: the distance to
+the code less the mean distance to negatives, in bits.
+
+Rows may come in any chunks: the hits are those of one table of all rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import grid
+from embarchive import bitcount, grid, shortlist
+from embarchive.best import VALUE, Best
 from embarchive.errors import BadInput
-from embarchive.quantize import SimHash, hamming, squared_l2
-from embarchive.rows import SIDES, bit_rows, embeddings, place_keys, sort_rows
+from embarchive.quantize import SimHash, squared_l2_many
+from embarchive.rows import (
+    ORDER,
+    SIDES,
+    bit_rows,
+    embeddings,
+    place_keys,
+    place_names,
+    sort_rows,
+)
 
-OPS = ("mean", "min")
+LOGIC = ("and", "or", "xor", "majority")
+OPS = ("mean", "min", *LOGIC)
 NEEDS = ("geohash", "datetime", "source", "model_id", "valid_fraction", "embedding")
 _BOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in SIDES])
+_SLICE = 32_768
+# Chunks of rows with at least these columns, of these cells (none named: of all). Rows of other
+# cells may come along.
+Read = Callable[[Sequence[str], Sequence[str]], Iterable[pa.Table]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,7 @@ class Query:
     def weights(self) -> tuple[int, int]:
         """What sums of integers over positives and over negatives are multiplied with, to
         compare as their means do."""
-        p, n = len(self.positives), len(self.negatives)
+        p, n = 1 if self.op in LOGIC else len(self.positives), len(self.negatives)
         common = math.gcd(p, n)
         return (n // common, p // common) if n else (1, 0)
 
@@ -69,6 +92,15 @@ class Query:
     def shortlist(self) -> int:
         """How many places (or rows) pass from Hamming to exact distances."""
         return max(200, 20 * self.k)
+
+    def has_shortlist(self, simhash: SimHash | None) -> bool:
+        """Whether Hamming numbers choose what exact distances rank."""
+        return simhash is not None and not self.exact and self.op not in LOGIC
+
+    def needs(self, simhash: SimHash | None) -> list[str]:
+        """The columns of a candidate."""
+        names = [name for name in NEEDS if self.op not in LOGIC or name != "embedding"]
+        return names if simhash is None else [*names, "bits"]
 
 
 def check_options(k: int = 50, op: str = "mean", per_place: int = 1, **_: Any) -> None:
@@ -81,27 +113,67 @@ def check_options(k: int = 50, op: str = "mean", per_place: int = 1, **_: Any) -
         raise BadInput(f"search: per_place must be 0 or 1, found {per_place}")
 
 
+def check_bits(op: str, simhash: SimHash | None) -> None:
+    """Raises BadInput for an op on bits in a space that has none."""
+    if op in LOGIC and simhash is None:
+        raise BadInput(f"search: op {op!r} needs bits, found an archive without")
+
+
 def rank(
     table: pa.Table, query: Query, simhash: SimHash | None, scale: float, extra: Sequence[str] = ()
 ) -> pa.Table:
     """The best k rows as a table of hits, best first.
 
-    table: the columns of `NEEDS`, `bits` unless simhash is None, and those of `extra`; any
-    order. Hits: geohash, datetime, source, score float64, hamming int32 (null without
-    bits), model_id, valid_fraction, bbox (the cell's float64 bounds), then `extra`.
+    table: the columns of `Query.needs`, and those of `extra`; any order. Hits: geohash, datetime,
+    source, score float64, hamming int32 (null without bits), model_id, valid_fraction, bbox (the
+    cell's float64 bounds), then `extra`. Raises BadInput.
     """
-    rows = sort_rows(table)
-    places = place_keys(rows["geohash"])
-    own = place_keys(pa.array(sorted(set(query.exclude)), pa.string()))
-    index = np.flatnonzero(~np.isin(places, own)) if len(own) else np.arange(len(rows))
-    votes = None if simhash is None else _votes(bit_rows(rows), query, simhash)
-    if votes is not None and not query.exact and len(index):
-        index = index[_shortlist(votes[index], places[index], query)]
-    value = _values(embeddings(rows)[index], query)
-    score = value * (scale * scale)
-    best = _first(score, places[index], query)
-    chosen = index[best]
-    return _hits(rows, chosen, score[best], None if votes is None else votes[chosen], extra)
+    return rank_all(lambda columns, cells: [table], [query], simhash, scale, extra)[0]
+
+
+def rank_all(
+    read: Read,
+    queries: Sequence[Query],
+    simhash: SimHash | None,
+    scale: float,
+    extra: Sequence[str] = (),
+    threads: int = 1,
+) -> list[pa.Table]:
+    """Hits of several queries, which differ in exemplars alone, each as of `rank`.
+
+    read: the candidates, each row once, in chunks of any size and order. With a shortlist it is
+    called twice, first for what the shortlist needs. One chunk is in memory at a time.
+    """
+    one = queries[0]
+    check_bits(one.op, simhash)
+    own = [place_keys(pa.array(sorted(set(query.exclude)), pa.string())) for query in queries]
+    columns = [*one.needs(simhash), *extra]
+    if simhash is None or not one.has_shortlist(simhash):
+        chunks, passed = read(columns, ()), None
+    else:
+        passed = _passing(read([*ORDER, "bits"], ()), queries, own, (simhash, threads))
+        cells = place_names(np.unique(np.concatenate(passed)))
+        # Without a candidate one chunk says what columns there are.
+        chunks = read(columns, cells) if cells else islice(read(columns, ()), 1)
+    # Of a shortlist of rows, not places, each row has to pass again by its number.
+    rows_pass = passed is not None and not one.per_place
+    voted = simhash if rows_pass or one.op in LOGIC else None
+    best = [Best(one.shortlist if rows_pass else one.k, one.per_place) for _ in queries]
+    for rows in _slices(chunks):
+        places = place_keys(rows["geohash"])
+        index = [
+            np.flatnonzero(np.isin(places, keys, invert=passed is None))
+            for keys in (own if passed is None else passed)
+        ]
+        values = _values(rows, index, queries, voted, together=passed is None)
+        for keeper, some, value in zip(best, index, values, strict=True):
+            keeper.add(rows, places, some, value)
+    if rows_pass:
+        best = [_again(keeper, query) for keeper, query in zip(best, queries, strict=True)]
+    return [
+        _hits(keeper.rows, query, simhash, scale, extra)
+        for keeper, query in zip(best, queries, strict=True)
+    ]
 
 
 def query_bits(vectors: NDArray[np.int8], simhash: SimHash) -> NDArray[np.uint8]:
@@ -109,24 +181,88 @@ def query_bits(vectors: NDArray[np.int8], simhash: SimHash) -> NDArray[np.uint8]
     return simhash.encode(np.ascontiguousarray(vectors, dtype=np.int8))
 
 
+def codes(query: Query, simhash: SimHash) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The codes that rows are compared with, near and far, uint8 (p or 1, B / 8) and (n, B / 8)."""
+    near = query_bits(query.positives, simhash)
+    if query.op in LOGIC:
+        near = combine_codes(near, query.op)[None]
+    return near, query_bits(query.negatives, simhash)
+
+
+def combine_codes(bits: NDArray[np.uint8], op: str) -> NDArray[np.uint8]:
+    """One code uint8 (W,) of several (p, W): and, or, xor of each bit, or what more than half of
+    them have (as many of both: 0)."""
+    if op == "majority":
+        votes = np.unpackbits(bits, axis=1).sum(axis=0, dtype=np.int64)
+        return np.packbits(2 * votes > len(bits))
+    kind = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[op]
+    return cast("NDArray[np.uint8]", kind.reduce(bits, axis=0))
+
+
+def _passing(
+    chunks: Iterable[pa.Table],
+    queries: Sequence[Query],
+    own: Sequence[NDArray[np.int64]],
+    by: tuple[SimHash, int],
+) -> list[NDArray[np.int64]]:
+    """The places of each query's shortlist."""
+    simhash, threads = by
+
+    def asked(query: Query, keys: NDArray[np.int64]) -> shortlist.Votes:
+        plain = len(query.positives) == 1 and not len(query.negatives) and not query.invert
+        combine = None if plain else partial(_combine, query=query, mean=False)
+        return shortlist.Votes(*codes(query, simhash), combine, keys)
+
+    found = shortlist.least(
+        ((bit_rows(chunk), place_keys(chunk["geohash"])) for chunk in chunks if len(chunk)),
+        [asked(query, keys) for query, keys in zip(queries, own, strict=True)],
+        queries[0].shortlist,
+        queries[0].per_place,
+        threads,
+    )
+    return [places for places, _ in found]
+
+
+def _values(
+    rows: pa.Table,
+    index: Sequence[NDArray[np.intp]],
+    queries: Sequence[Query],
+    voted: SimHash | None,
+    together: bool,
+) -> list[NDArray[Any]]:
+    """What orders the indexed rows of each query: Hamming numbers int32 if `voted`, else exact
+    values float64. together: most rows are wanted by all queries."""
+    if voted is not None:
+        bits = bit_rows(rows)
+        return [_votes(bits[some], q, voted) for some, q in zip(index, queries, strict=True)]
+    vectors = embeddings(rows)
+    if not together:
+        return [_exact(vectors[some], q) for some, q in zip(index, queries, strict=True)]
+    every = np.concatenate([np.concatenate([q.positives, q.negatives]) for q in queries])
+    found = squared_l2_many(vectors, every)
+    ends = np.cumsum([len(q.positives) + len(q.negatives) for q in queries]).tolist()
+    return [
+        _combined(found[start:end], query, mean=True)[some].astype(np.float64)
+        for start, end, query, some in zip([0, *ends], ends, queries, index, strict=False)
+    ]
+
+
 def _votes(bits: NDArray[np.uint8], query: Query, simhash: SimHash) -> NDArray[np.int32]:
     """Hamming number of each row, int32 (n,)."""
-
-    def distances(vectors: NDArray[np.int8]) -> list[NDArray[np.int32]]:
-        return [hamming(bits, code).astype(np.int32) for code in query_bits(vectors, simhash)]
-
-    found = _combine(distances(query.positives), distances(query.negatives), query, mean=False)
-    return cast("NDArray[np.int32]", found)
+    found = bitcount.counts(bits, np.concatenate(codes(query, simhash))).astype(np.int32)
+    return cast("NDArray[np.int32]", _combined(found, query, mean=False))
 
 
-def _values(vectors: NDArray[np.int8], query: Query) -> NDArray[np.float64]:
+def _exact(vectors: NDArray[np.int8], query: Query) -> NDArray[np.float64]:
     """The exact value of each row, float64 (n,)."""
+    found = squared_l2_many(vectors, np.concatenate([query.positives, query.negatives]))
+    return cast("NDArray[np.float64]", _combined(found, query, mean=True).astype(np.float64))
 
-    def distances(exemplars: NDArray[np.int8]) -> list[NDArray[np.int64]]:
-        return [squared_l2(vectors, one.astype(np.int64)).astype(np.int64) for one in exemplars]
 
-    found = _combine(distances(query.positives), distances(query.negatives), query, mean=True)
-    return cast("NDArray[np.float64]", found.astype(np.float64))
+def _combined(numbers: NDArray[Any], query: Query, mean: bool) -> NDArray[Any]:
+    """Numbers to all exemplars (p + n, rows) as one of each row."""
+    near = len(numbers) - len(query.negatives)
+    return cast("NDArray[Any]", _combine(list(numbers[:near]), list(numbers[near:]), query, mean))
 
 
 def _combine(near: list[Any], far: list[Any], query: Query, mean: bool) -> Any:
@@ -147,46 +283,31 @@ def _combine(near: list[Any], far: list[Any], query: Query, mean: bool) -> Any:
     return 0 - total if query.invert else total
 
 
-def _shortlist(
-    votes: NDArray[np.int32], places: NDArray[np.int64], query: Query
-) -> NDArray[np.intp]:
-    """Positions of the rows that pass, ascending. Rows are sorted, so order breaks ties."""
-    if not query.per_place:
-        return _least(votes, query.shortlist)
-    starts = np.flatnonzero(np.r_[True, places[1:] != places[:-1]])
-    chosen = _least(np.minimum.reduceat(votes, starts), query.shortlist)
-    passed = np.zeros(len(starts), dtype=bool)
-    passed[chosen] = True
-    return np.flatnonzero(np.repeat(passed, np.diff(np.r_[starts, len(places)])))
+def _again(short: Best, query: Query) -> Best:
+    """The best rows of a shortlist by their exact values."""
+    rows = short.rows.drop_columns([VALUE])
+    best = Best(query.k, query.per_place)
+    every = np.arange(len(rows))
+    best.add(rows, place_keys(rows["geohash"]), every, _exact(embeddings(rows), query))
+    return best
 
 
-def _least(values: NDArray[np.int32], count: int) -> NDArray[np.intp]:
-    """Positions of the `count` least values, ties by position, ascending by position."""
-    if len(values) <= count:
-        return np.arange(len(values))
-    limit = np.partition(values, count - 1)[count - 1]
-    below = np.flatnonzero(values < limit)
-    ties = np.flatnonzero(values == limit)[: count - len(below)]
-    return np.sort(np.r_[below, ties])
-
-
-def _first(score: NDArray[np.float64], places: NDArray[np.int64], query: Query) -> NDArray[np.intp]:
-    """Positions of the k best rows, or of the best row of the k best places."""
-    order = np.argsort(score, kind="stable")
-    if query.per_place:
-        _, first = np.unique(places[order], return_index=True)
-        order = order[np.sort(first)]
-    return order[: query.k]
+def _slices(chunks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The chunks in sorted pieces that keep what is computed of them small; at least one."""
+    for chunk in chunks:
+        rows = sort_rows(chunk)
+        for start in range(0, max(len(rows), 1), _SLICE):
+            yield rows.slice(start, _SLICE).combine_chunks()
 
 
 def _hits(
-    rows: pa.Table,
-    chosen: NDArray[np.intp],
-    score: NDArray[np.float64],
-    votes: NDArray[np.int32] | None,
-    extra: Sequence[str],
+    best: pa.Table, query: Query, simhash: SimHash | None, scale: float, extra: Sequence[str]
 ) -> pa.Table:
-    found = rows.take(chosen)
+    order = np.argsort(Best.values(best), kind="stable")
+    found = best.take(order)
+    value = Best.values(found)
+    votes = None if simhash is None else pa.array(_votes(bit_rows(found), query, simhash))
+    score = value / max(1, len(query.negatives)) if query.op in LOGIC else value * (scale * scale)
     names = np.asarray(found["geohash"].to_pylist(), dtype=np.str_)
     sides = grid.bounds(names) if len(names) else np.zeros((0, 4))
     columns: dict[str, Any] = {
@@ -194,7 +315,7 @@ def _hits(
         "datetime": found["datetime"],
         "source": found["source"].cast(pa.string()),
         "score": pa.array(score, pa.float64()),
-        "hamming": pa.nulls(len(found), pa.int32()) if votes is None else pa.array(votes),
+        "hamming": pa.nulls(len(found), pa.int32()) if votes is None else votes,
         "model_id": found["model_id"].cast(pa.string()),
         "valid_fraction": found["valid_fraction"],
         "bbox": pa.StructArray.from_arrays(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from embarchive import errors, manifest, queries, search
+from embarchive import errors, find, manifest, oneband, queries, search
 from embarchive.errors import BadInput, EmbarchiveError, MissingExtra
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
@@ -39,13 +39,15 @@ def connect(
     datetime: Dates | None = None,
     space: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """A connection with the views tiles, shards and models.
+    """A connection with the views tiles, shards and models, and the table macro tiles_like(geohash,
+    k := 50), which gives the hits of `Archive.search`.
 
     tiles has a shard's columns (embedding as TINYINT[]) and space_id and shard, the hash of
     the file; conditions on geohash (=, IN, ranges), shard and space_id read only the shards
     they need. bbox, geohash, datetime leave shards out beforehand, so that the manifest
     parts of the rest are not even fetched; rows are not filtered by them. tiles and shards are
-    those of one space, by default the newest; models are all. Raises BadInput, MissingExtra
+    those of one space, by default the newest; models are all. An archive of single bands has no
+    tiles_like. Raises BadInput, MissingExtra
     without duckdb.
     """
     try:
@@ -69,6 +71,9 @@ def connect(
     con.execute(f"CREATE VIEW tiles AS SELECT {', '.join(names)}, space_id, shard FROM _tiles")
     con.execute("CREATE VIEW shards AS SELECT * FROM _shards")
     con.execute("CREATE VIEW models AS SELECT * FROM _models")
+    if archive.spaces and not oneband.single(archive.settings):
+        scale, bits = archive.space(space).scale, bool(archive.settings.bits)
+        con.execute(queries.tiles_like_macro(scale, bits))
     con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con
@@ -158,7 +163,7 @@ class _Asked:
         **options: Any,
     ) -> _Asked:
         wanted, here = make_filter(bbox, None, None, datetime), archive.space(space)
-        query, plan = archive.query(like, unlike, wanted, here, **options)
+        (query,), plan = find.queries(archive, [like], unlike, wanted, here, **options)
         return cls(wanted, here, query, plan, archive.simhash(here))
 
     def select(self, relation: str, where: Sequence[str]) -> str:
