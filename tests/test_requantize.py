@@ -13,7 +13,7 @@ import pytest
 from archives import SCALE, make_archive, make_cells, make_settings
 
 import embarchive
-from embarchive import additions, digests, manifest, search, shards, sql
+from embarchive import additions, digests, find, manifest, search, shards, sql
 from embarchive.cli import main
 from embarchive.commit import read_head
 from embarchive.errors import BadInput, Conflict, Damaged
@@ -97,7 +97,9 @@ def test_hits_are_those_of_the_decoded_vectors_in_python_and_sql(root, made, nam
     table, simhash = with_decoded(rows_of(plain, *search.NEEDS, "bits", "bbox"), packed)
     options = {key: asked[key] for key in asked if key not in ("like", "unlike", "bbox")}
     wanted = make_filter(asked.get("bbox"), None, None, None)
-    query, _ = packed.query(asked["like"], asked.get("unlike", ()), wanted, space, **options)
+    (query,), _ = find.queries(
+        packed, [asked["like"]], asked.get("unlike", ()), wanted, space, **options
+    )
     table = table.filter(pa.array(row_mask(table, wanted)))
     oracle = search.rank(table, query, simhash, space.scale)
     assert len(hits) and hits.equals(oracle)
