@@ -266,7 +266,11 @@ from pathlib import Path
 from embarchive.import_plan import Options
 from embarchive.importing import import_vectors
 from embarchive.layouts import Wishes
+from embarchive import importing, survey
 def quiet(*_): pass
+# What is bounded is small, so that it is full with few rows.
+importing.BUCKET_BYTES = survey.SAMPLE_BYTES = 4 << 20
+survey.SHARD_ROWS, survey.MOST_SHARDS = 4096, 1
 import_vectors([sys.argv[1]], sys.argv[2], Wishes(), Options(), quiet)
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
