@@ -20,7 +20,7 @@ PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
     grid resample tiles regions quantize rows filters model tensors quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
-    drift choice indices partition parts manifest headers shards search reads exemplars change views
+    tile2vec drift choice indices partition parts manifest headers shards search reads exemplars change views
     interpolation queries welcome
 """.split()
 ALSO_PURE = {
@@ -34,7 +34,7 @@ DOORS = {
     "rasterio": {"placement", "rasters", "pictures"},
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
-    "torch": {"train", "frozen", "adapters", "fit_refine", "encode", "feeds"},
+    "torch": {"train", "frozen", "adapters", "fit_refine", "fit_tile2vec", "encode", "feeds"},
     "onnx": {"export"},
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},
