@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,17 +134,17 @@ def bootstrapped(images: Images, found: np.ndarray) -> np.ndarray:
 def main() -> int:
     """Measure all vectors, save the rows."""
     images = read()
-    makers = {
-        PLAIN: plain,
-        f"{TILE2VEC}, untrained": lambda seen: by_triplets(seen, 1),
-        TILE2VEC: lambda seen: by_triplets(seen, STEPS),
-        VAE: by_vae,
+    makers: dict[str, tuple[int, Callable[[], np.ndarray]]] = {
+        PLAIN: (0, lambda: plain(images)),
+        f"{TILE2VEC}, untrained": (1, lambda: by_triplets(images, 1)),
+        TILE2VEC: (STEPS, lambda: by_triplets(images, STEPS)),
+        VAE: (STEPS, lambda: by_vae(images)),
     }
     rows: list[dict[str, Any]] = []
     base: tuple[np.ndarray, np.ndarray] | None = None
-    for name, make in makers.items():
+    for name, (steps, make) in makers.items():
         began = time.monotonic()
-        vectors = make(images)
+        vectors = make()
         seconds = time.monotonic() - began
         each = scores(images, vectors)
         drawn = bootstrapped(images, each)
@@ -153,7 +154,7 @@ def main() -> int:
             "numbers": vectors.shape[1],
             "trained on": int(images.mine.sum()),
             "judged": int((~images.mine).sum()),
-            "steps": STEPS if name in (TILE2VEC, VAE) else 0,
+            "steps": steps,
             "seconds": seconds,
         }
         for at, score in enumerate(SCORES):

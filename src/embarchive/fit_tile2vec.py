@@ -25,7 +25,7 @@ from embarchive.recipe import Recipe
 from embarchive.tile2vec import Pool
 
 MARGIN = 0.1
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-3
 # Chips that the style numbers start from, and that set the step of int8.
 SEEN = 3_000
 CONVOLUTIONS = tuple(f"conv{i}{end}" for i in (1, 2, 3) for end in ("", "_bias"))
@@ -41,8 +41,11 @@ class Trained:
 
 
 def architecture(bands: int, height: int, width: int, dim: int) -> Architecture:
-    """The network for a chip: the VAE's, with as little as can be of what it leaves unused."""
-    return replace(model.choose_architecture(bands, height, width, dim), basis=1, blocks=1)
+    """The network for a chip: the VAE's with all statistics, up to half of the numbers, and as
+    little as can be of what stays zero."""
+    style = max(1, min(model.statistics_size(bands), dim // 2))
+    arch = model.choose_architecture(bands, height, width, dim)
+    return replace(arch, style=style, basis=1, blocks=1)
 
 
 def fit(arch: Architecture, chips: Array, pool: Pool, recipe: Recipe, step: train.Step) -> Trained:
@@ -76,7 +79,8 @@ def fit(arch: Architecture, chips: Array, pool: Pool, recipe: Recipe, step: trai
         if name != "pooled":
             encoder[name] = value.detach().numpy().copy()
     places = arch.grid[0] * arch.grid[1]
-    encoder["out"] = np.repeat(params["pooled"].detach().numpy(), places, axis=1) / places
+    pooled = params["pooled"].detach().numpy() / np.float32(places)
+    encoder["out"] = np.repeat(pooled, places, axis=1)
     return Trained(_settled(arch, encoder, chips), tuple(losses))
 
 

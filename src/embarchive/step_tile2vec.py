@@ -1,4 +1,4 @@
-"""The train step of a space whose encoder is Tile2Vec: tiles that lie together, and a fit to them."""
+"""The train step of a space whose encoder is Tile2Vec: tiles that lie together, a fit to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ Embed = Callable[[Array], Array]
 
 
 def train_encoder(store: Store, staging: Staging, job: JobPlan, progress: Report) -> dict[str, Any]:
-    """Train the encoder of a plan by triplets of its tiles and record its space. Raises BadInput."""
+    """Train the encoder of a plan by triplets of its tiles; the record of its space. Raises
+    BadInput."""
     settings, recipe = job.settings, job.recipe
     cells = plan_cells(job)
     one = 4 * len(settings.bands) * settings.height * settings.width

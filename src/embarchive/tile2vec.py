@@ -148,7 +148,8 @@ def judge(pool: Pool, vectors: NDArray[np.float32], count: int) -> tuple[float, 
 
 def pick_any(allowed: Mask, rng: np.random.Generator) -> Indices:
     """A column at random of each row (k,) among those that bool (k, m) allows."""
-    return np.argmax(np.where(allowed, rng.random(allowed.shape), -1.0), axis=1)
+    drawn = np.where(allowed, rng.random(allowed.shape), -1.0)
+    return drawn.argmax(axis=1).astype(np.int64)
 
 
 def together(cells: NDArray[np.str_], precision: int, most: int) -> NDArray[np.str_] | None:
@@ -186,10 +187,8 @@ def _near(lonlat: Floats, tiles: Indices, radius: float) -> Indices:
     where = lonlat[order]
     # What is near lies in a run of latitudes.
     reach = radius / _DEGREE
-    first, end = (
-        np.searchsorted(where[:, 1], where[:, 1] + side * reach, side=name).tolist()
-        for side, name in ((-1, "left"), (1, "right"))
-    )
+    first = np.searchsorted(where[:, 1], where[:, 1] - reach).tolist()
+    end = np.searchsorted(where[:, 1], where[:, 1] + reach, side="right").tolist()
     found = [np.zeros((0, 2), np.int64)]
     for at in range(len(order)):
         run = slice(first[at], end[at])
