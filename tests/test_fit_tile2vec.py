@@ -40,7 +40,7 @@ def patchwork(seed):
 @cache
 def known():
     chips, _, pool = patchwork(0)
-    return [fit_tile2vec.fit(ARCH, chips, pool, Recipe(steps=steps), quiet) for steps in (1, 150)]
+    return [fit_tile2vec.fit(ARCH, chips, pool, Recipe(steps=steps), quiet) for steps in (1, 250)]
 
 
 def test_the_loss_falls_and_neighbours_come_nearer_than_distant_tiles():

@@ -149,7 +149,8 @@ def judge(pool: Pool, vectors: NDArray[np.float32], count: int) -> tuple[float, 
 def pick_any(allowed: Mask, rng: np.random.Generator) -> Indices:
     """A column at random of each row (k,) among those that bool (k, m) allows."""
     drawn = np.where(allowed, rng.random(allowed.shape), -1.0)
-    return drawn.argmax(axis=1).astype(np.int64)
+    picked: Indices = drawn.argmax(axis=1).astype(np.int64)
+    return picked
 
 
 def together(cells: NDArray[np.str_], precision: int, most: int) -> NDArray[np.str_] | None:
