@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
 from rasterio import Affine
@@ -70,6 +71,10 @@ def test_either_space_is_searched_on_its_own_and_hits_of_both_decode(built: Path
         rows = zip(*(hits[name].to_pylist() for name in names), strict=True)
         where = [keys.index(row) for row in rows]
         assert np.abs(archive.decode(hits) - images[where]).max() < 0.01
+    names = ["geohash", "datetime", "source", "embedding", "code", "model_id"]
+    mixed = [archive.select(columns=names, space=s.space_id).slice(3, 2) for s in (other, vae)]
+    table = pa.concat_tables(mixed).unify_dictionaries().take([3, 0, 2, 1])
+    assert np.abs(archive.decode(table) - images[[4, 3, 3, 4]]).max() < 0.01
     assert archive.decode([place]).shape == (1, 3, *images.shape[2:])
 
 

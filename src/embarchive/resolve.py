@@ -118,14 +118,17 @@ def decodable(archive: Archive, rows: pa.Table) -> pa.Table:
                 f"decode: tile {key[0]} of source {key[2]} on that date has no decoder in its "
                 f"space, and is not in space {spaces[-1].space_id}, which has decoders"
             )
-    taken = np.arange(len(rows))
-    taken[bare] = len(rows) + np.array([where[key] for key in keys])
+    own = pa.array(np.flatnonzero(~bare))
+    order = np.empty(len(rows), np.int64)
+    order[~bare], order[bare] = np.arange(len(own)), len(own) + np.arange(len(keys))
+    found = stored.take(pa.array([where[key] for key in keys], pa.int64()))
     for name in ("embedding", "code", "model_id"):
-        own, other = (table[name].combine_chunks() for table in (rows, stored))
-        if pa.types.is_dictionary(own.type):
-            own, other = own.cast(pa.string()), other.cast(pa.string())
-        both = pa.concat_arrays([own, other.cast(own.type)]).take(pa.array(taken))
-        rows = rows.set_column(rows.schema.get_field_index(name), name, both)
+        both = [rows[name].take(own), found[name]] if len(own) else [found[name]]
+        if name == "model_id":
+            both = [column.cast(pa.string()) for column in both]
+        chunks = [chunk for column in both for chunk in column.chunks]
+        column = pa.chunked_array(chunks).combine_chunks().take(pa.array(order))
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     return rows
 
 
