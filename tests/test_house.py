@@ -20,8 +20,8 @@ PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
     grid resample tiles regions quantize rows filters model tensors quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
-    tile2vec drift choice indices partition parts manifest headers shards search reads exemplars change views
-    interpolation queries welcome
+    tile2vec drift choice indices partition parts manifest headers shards search reads exemplars
+    change views interpolation queries welcome
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
