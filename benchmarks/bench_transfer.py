@@ -126,7 +126,7 @@ def random_network(arch: model.Architecture, chips: Array, recipe: Recipe, steps
                 shape = arch.shapes(kind)[name]
                 plain = name in ("prior", "prior_bias")
                 weights[name] = (
-                    np.zeros(shape, np.float32) if plain else components._noise(name, shape, rng)
+                    np.zeros(shape, np.float32) if plain else components.noise(name, shape, rng)
                 )
         weights.update(mean=mean, std=std)
     shares = dict(train.SHARES)

@@ -21,8 +21,8 @@ PURE = """
     grid resample tiles regions bitcount quantize rows shortlist best filters model tensors
     quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
-    drift choice indices partition parts manifest headers shards search reads exemplars change views
-    interpolation queries welcome measures
+    tile2vec drift choice indices partition parts manifest headers shards search reads exemplars
+    change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
@@ -36,7 +36,7 @@ DOORS = {
     "rasterio": {"placement", "rasters", "pictures"},
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
-    "torch": {"train", "frozen", "adapters", "fit_refine", "encode", "feeds"},
+    "torch": {"train", "frozen", "adapters", "fit_refine", "fit_tile2vec", "encode", "feeds"},
     "onnx": {"export"},
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},

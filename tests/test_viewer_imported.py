@@ -1,11 +1,14 @@
 """The page on an archive of vectors that others made: searched, not decoded."""
 
+from dataclasses import replace
+
 import pytest
+from test_jobs import RECIPE, write_scene
 from test_viewer import CARDS, again, rest, visit
 from vectorfiles import alphaearth, plain
 
 import embarchive
-from embarchive import serve
+from embarchive import jobs, serve
 from embarchive.import_plan import Options
 from embarchive.importing import import_vectors
 from embarchive.layouts import Wishes
@@ -36,7 +39,7 @@ def test_hits_are_those_of_python_and_cards_say_that_there_is_no_picture(page, b
     expected = archive.search(like=[names[7]], unlike=[names[30]], k=24)
     assert page.evaluate(CARDS) == expected["geohash"].to_pylist()
     said = page.locator(".card .picture.bare")
-    assert said.count() == 24 and "this archive has no decoder" in said.first.inner_text()
+    assert said.count() == 24 and "these vectors have no decoder" in said.first.inner_text()
     assert page.locator(".card canvas").count() == 0
     assert page.locator("#undecoded").is_hidden()
     assert page.seen.faults == []
@@ -64,3 +67,20 @@ def test_tiles_of_a_rectangle_are_chosen_from(page, brought):
     assert rest(page, before) == "ready"
     assert len(page.evaluate(CARDS)) > 10
     assert page.seen.faults == []
+
+
+def test_a_second_encoder_s_space_is_searched_as_python_does_without_pictures(page, tmp_path):
+    scenes = [str(write_scene(tmp_path / "field_20230601.tif", 1))]
+    root = str(tmp_path / "a")
+    jobs.build(scenes, root, RECIPE, workers=1, progress=quiet)
+    second = replace(RECIPE, encoder="tile2vec")
+    jobs.reencode(scenes, root, second, workers=1, progress=quiet)
+    archive = embarchive.open_archive(root)
+    name = archive.select(columns=["geohash"])["geohash"][3].as_py()
+    expected = archive.search(like=[name], k=12)["geohash"].to_pylist()
+    with serve.running(root) as url:
+        assert visit(page, url, f"like={name}&k=12&imagery=1") == "ready"
+        assert page.evaluate(CARDS) == expected
+        assert page.locator(".card .picture.bare").count() == len(expected)
+        assert page.locator("#imagery").is_hidden()
+        assert page.seen.faults == []

@@ -332,7 +332,8 @@ class Archive:
 
         rows: a table of `select` or `search` (what it lacks is read again by geohash,
         datetime and source, in the space that hits name, else in the newest), or geohashes: of
-        each its latest good date. Raises BadInput.
+        each its latest good date. Rows of a space without decoders are decoded from those of the
+        same tiles in another space. Raises BadInput.
         """
         return decoding.decode_rows(self.weights.decoder, self.rows_of(rows))
 
@@ -357,7 +358,7 @@ class Archive:
             raise BadInput(f"decode: expected the columns {', '.join(ORDER)}, missing {missing}")
         else:
             found = resolve.again(self, rows)
-        return resolve.whole_codes(self, found)
+        return resolve.whole_codes(self, resolve.decodable(self, found))
 
     # ------------------------------------------------------------ SQL
 

@@ -45,12 +45,12 @@ def begin(arch: Architecture, x: Array, rng: np.random.Generator) -> Fitted:
     """
     room = START_BYTES // (16 * WIDE_BASIS * arch.grid[0] * arch.grid[1])
     x = x[rng.permutation(len(x))[:room]]
-    encoder = {name: _noise(name, s, rng) for name, s in arch.shapes("encoder").items()}
-    decoder = {name: _noise(name, s, rng) for name, s in arch.shapes("backbone").items()}
+    encoder = {name: noise(name, s, rng) for name, s in arch.shapes("encoder").items()}
+    decoder = {name: noise(name, s, rng) for name, s in arch.shapes("backbone").items()}
     encoder["out"][:] = 0
     decoder["film"][:] = 0
     decoder["head"][:] = 0
-    encoder["statistics_mean"], encoder["statistics_map"] = _style_map(arch, x)
+    encoder["statistics_mean"], encoder["statistics_map"] = style_map(arch, x)
     encoder["step"] = np.zeros(1, np.float32)
     # The statistics of a mirror image are those of the image.
     numbers = [model.style_numbers(encoder, part) for part in batches(x)]
@@ -160,7 +160,7 @@ def _turn(y: Array, turn: Array, arch: Architecture) -> Array:
     return found.reshape(len(y), -1)
 
 
-def _style_map(arch: Architecture, x: Array) -> tuple[Array, Array]:
+def style_map(arch: Architecture, x: Array) -> tuple[Array, Array]:
     """Half-whitened principal components of the standardised statistics."""
     found = statistics(x)
     mean, spread = found.mean(axis=0), np.maximum(found.std(axis=0), 1e-3)
@@ -207,7 +207,7 @@ def _regress(a: Array, y: Array, ridge: float) -> tuple[Array, Array, Array]:
     return slope, level - mean @ slope, (a - mean) @ slope + level
 
 
-def _noise(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def noise(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """He initialisation; biases start at zero."""
     if name.endswith("bias") or len(shape) == 1:
         return np.zeros(shape, np.float32)

@@ -37,7 +37,8 @@ class RegionModel:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A space ready to encode: network, calibration and the models of regions."""
+    """A space ready to encode: network, calibration and the models of regions; no backbone in a
+    space without decoders."""
 
     architecture: Architecture
     encoder: Weights
@@ -65,6 +66,27 @@ class Encoder:
         mu = embed(self.architecture, self.encoder, chips.pixels)
         q = self.quantiser.encode(mu)
         clipped = int((np.abs(mu) > self.quantiser.scale * 127.5).sum())
+        found: dict[str, Any] = {"model_id": [""] * len(chips)}
+        if self.backbone:
+            found = self._decoded_columns(chips, owner, when, q, together or {})
+        columns = {
+            "source": [source] * len(chips),
+            "input_digest": list(chips.digest),
+            "valid_fraction": chips.valid_fraction,
+            **found,
+        }
+        bits = None if self.simhash is None else self.simhash.encode(q)
+        return make_rows(chips.geohash, [when] * len(chips), q, bits, columns), clipped
+
+    def _decoded_columns(
+        self,
+        chips: Chips,
+        owner: Names,
+        when: datetime | None,
+        q: NDArray[np.int8],
+        together: Mapping[str, Shared],
+    ) -> dict[str, Any]:
+        """What rows have by their decoders: model_id, code, mse and index_mae."""
         mse, index_mae = np.zeros(len(chips)), np.full(len(chips), np.nan)
         ids = np.empty(len(chips), dtype=object)
         codes: list[bytes | None] = [None] * len(chips)
@@ -75,7 +97,7 @@ class Encoder:
             pixels, valid = chips.pixels[chosen], chips.valid[chosen]
             texts, images = self._decoded(found, pixels, q[chosen])
             if self.codes is not None:
-                shared = [(together or {}).get(name) for name in chips.geohash[chosen].tolist()]
+                shared = [together.get(name) for name in chips.geohash[chosen].tolist()]
                 streams = self.codes.write(pixels, images, shared)
                 days = [None if when is None else when.isoformat()] * len(chosen)
                 block = (..., *self.codes.block(*pixels.shape[2:]))
@@ -87,17 +109,7 @@ class Encoder:
                 for row, text in zip(chosen, texts, strict=True):
                     codes[row] = text
             mse[chosen], index_mae[chosen] = errors(pixels, images, valid, self.index)
-        columns = {
-            "model_id": ids,
-            "source": [source] * len(chips),
-            "input_digest": list(chips.digest),
-            "valid_fraction": chips.valid_fraction,
-            "mse": mse,
-            "index_mae": index_mae,
-            "code": codes,
-        }
-        bits = None if self.simhash is None else self.simhash.encode(q)
-        return make_rows(chips.geohash, [when] * len(chips), q, bits, columns), clipped
+        return {"model_id": ids, "mse": mse, "index_mae": index_mae, "code": codes}
 
     def decoded(self, pixels: Array, owner: Names) -> Array:
         """What the embeddings of chips float32 (n, bands, height, width), whose regions are

@@ -144,6 +144,13 @@ class Space:
     quantiser: str | None = None
     quantiser_length: int = 0
 
+    @property
+    def kind(self) -> str:
+        """What encodes it: "vae", of which there are decoders, "tile2vec", or "none"."""
+        if self.encoder is None:
+            return "none"
+        return "vae" if self.backbone else "tile2vec"
+
     def objects(self) -> list[tuple[str, str, int]]:
         """Kind (see `object_path`), hash and length of each object that the space names."""
         found = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from embarchive.recipe import CODECS
+from embarchive.recipe import CODECS, ENCODERS
 
 Body = Callable[..., None]
 Option = Callable[[Body], Body]
@@ -90,6 +90,7 @@ RECIPE: tuple[Option, ...] = (
     *SCENE_WISHES,
     click.option("--single-band", is_flag=True, default=None, help="Every band a tile of its own."),
     click.option("--codec", type=click.Choice(CODECS), help="What a region's decoder is."),
+    click.option("--encoder", type=click.Choice(ENCODERS), help="Which space; tile2vec: a second."),
 )
 OUT = click.option("--out", required=True, metavar="ARCHIVE", help="Folder or s3:// URL.")
 ENGINE = click.option(

@@ -18,6 +18,7 @@ from embarchive.errors import BadInput
 
 CODECS = ("adapter", "full", "shared", "auto")
 WEIGHT_TYPES = ("float16", "int8")
+ENCODERS = ("vae", "tile2vec")
 _QUALITIES = (
     ("bytes", re.compile(r"(\d+(?:\.\d+)?) bytes")),
     ("most", re.compile(r"at most (\d+) bytes")),
@@ -50,6 +51,9 @@ class Recipe:
     quality:        of the fidelity code, see `parse_quality`; "" for no code
     single_band:    every band of a scene becomes tiles of its own, see `oneband`
     drift:          bound of `drift.watch` above which a held decoder is fitted anew; 0: never
+    encoder:        "vae", or "tile2vec": a second encoder, without a decoder, see `fit_tile2vec`
+    radius:         of tile2vec: metres within which a tile is a neighbour
+    temporal:       of tile2vec: share of neighbours that are the same place on another date
     """
 
     title: str = ""
@@ -81,6 +85,9 @@ class Recipe:
     index_weight: float = 0.3
     seed: int = 0
     drift: float = 3.0
+    encoder: str = "vae"
+    radius: float | None = None
+    temporal: float = 0.0
 
     def __post_init__(self) -> None:
         _check_range("precision", self.precision, 1, 9)
@@ -98,11 +105,19 @@ class Recipe:
         _check_range("index_weight", self.index_weight, 0.0, 1e3)
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_range("drift", self.drift, 0.0, 1e6)
+        _check_range("radius", self.radius, 1e-3, 1e7)
+        _check_range("temporal", self.temporal, 0.0, 1.0)
+        _check_choice("encoder", self.encoder, ENCODERS)
         _check_choice("codec", self.codec, CODECS)
         _check_choice("weights", self.weights, WEIGHT_TYPES)
         parse_quality(self.quality)
         if self.single_band:
             _check_single(self)
+        if self.quality and self.encoder != "vae":
+            raise BadInput(
+                f"recipe: quality of encoder {self.encoder}, which has no decoder, must be none, "
+                f"found {self.quality!r}"
+            )
         if self.bits % 8:
             raise BadInput(f"recipe: bits must be a multiple of 8, found {self.bits}")
         if len(set(self.bands)) != len(self.bands):
@@ -200,7 +215,7 @@ RECIPE_TABLES: dict[str, tuple[str, ...]] = {
     "tiles": tuple("min_cover min_valid".split()),
     "model": tuple(
         "dim bits codec quality weights steps adapter_steps batch beta index_weight seed "
-        "drift".split()
+        "drift encoder radius temporal".split()
     ),
 }
 
@@ -296,12 +311,13 @@ def _check_single(recipe: Recipe) -> None:
     """Single bands cannot have what needs bands side by side, or one scale for all."""
     odd = {
         "codec": recipe.codec not in ("adapter", "full"),
+        "encoder": recipe.encoder != "vae",
         "quality": bool(recipe.quality),
         "indices": bool(recipe.indices),
     }
     for name, found in odd.items():
         if found:
-            said = "adapter or full" if name == "codec" else "none"
+            said = {"codec": "adapter or full", "encoder": "vae"}.get(name, "none")
             value = getattr(recipe, name)
             raise BadInput(f"recipe: {name} of single bands must be {said}, found {value!r}")
 

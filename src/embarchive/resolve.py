@@ -95,6 +95,43 @@ def again(archive: Archive, rows: pa.Table) -> pa.Table:
     return stored.take(pa.array(chosen, pa.int64()))
 
 
+def decodable(archive: Archive, rows: pa.Table) -> pa.Table:
+    """The rows; those without a decoder get vector, code and model of the same tile (geohash,
+    datetime, source) in the newest space of those with decoders. Raises BadInput where it is not
+    there; where there is no such space, the rows stay as they are."""
+    bare = pc.equal(rows["model_id"].cast(pa.string()), "").to_numpy()
+    spaces = [space for space in archive.spaces if space.backbone]
+    if not bare.any() or not spaces:
+        return rows
+    if missing := [name for name in ORDER if name not in rows.column_names]:
+        raise BadInput(
+            "decode: expected the columns geohash, datetime, source, by which rows without a "
+            f"decoder are found in another space, missing {', '.join(missing)}"
+        )
+    keys = [key for key, empty in zip(_keys(rows), bare.tolist(), strict=True) if empty]
+    wanted = Filter(geohash=tuple(sorted({key[0] for key in keys})))
+    stored = archive.reader.rows(archive.plan(wanted, spaces[-1].space_id), wanted, DECODES)
+    where = {key: index for index, key in enumerate(_keys(stored))}
+    for key in keys:
+        if key not in where:
+            raise BadInput(
+                f"decode: tile {key[0]} of source {key[2]} on that date has no decoder in its "
+                f"space, and is not in space {spaces[-1].space_id}, which has decoders"
+            )
+    own = pa.array(np.flatnonzero(~bare))
+    order = np.empty(len(rows), np.int64)
+    order[~bare], order[bare] = np.arange(len(own)), len(own) + np.arange(len(keys))
+    found = stored.take(pa.array([where[key] for key in keys], pa.int64()))
+    for name in ("embedding", "code", "model_id"):
+        both = [rows[name].take(own), found[name]] if len(own) else [found[name]]
+        if name == "model_id":
+            both = [column.cast(pa.string()) for column in both]
+        chunks = [chunk for column in both for chunk in column.chunks]
+        column = pa.chunked_array(chunks).combine_chunks().take(pa.array(order))
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
+
+
 def whole_codes(archive: Archive, rows: pa.Table) -> pa.Table:
     """The rows, each with the stream that it decodes from: those whose stream stands in the row of
     another date of their place get that row's. Raises Damaged where there is none."""

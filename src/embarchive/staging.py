@@ -22,7 +22,7 @@ MAX_RECORD = 256 << 20
 _PLAN = re.compile(r"staging/([0-9a-f]{64})/plan\.json")
 MODEL_KEYS = (
     "dim", "bits", "codec", "quality", "weights", "steps", "adapter_steps", "batch", "beta",
-    "index_weight", "seed", "drift",
+    "index_weight", "seed", "drift", "encoder", "radius", "temporal",
 )  # fmt: skip
 
 

@@ -42,11 +42,17 @@ def decide(
     head = read_head(store) if reencode else find_head(store)
     if head is not None:
         _check_append(store.root, head.generation.settings, recipe)
-        _check_quality(store.root, head.generation.spaces, recipe)
+        same = [space for space in head.generation.spaces if space.kind == recipe.encoder]
+        _check_quality(store.root, same, recipe)
         if oneband.single(head.generation.settings):
             recipe = replace(recipe, single_band=True)
         else:
             recipe = replace(recipe, bands=head.generation.settings.bands)
+    if recipe.encoder != "vae" and not (reencode or (head and same)):
+        raise BadInput(
+            f"{store.root}: expected a space of encoder {recipe.encoder} to add to, found none; "
+            "build with the vae, then reencode"
+        )
     scenes, settings = look(paths, recipe, head.generation.settings if head else None)
     if head is not None and recipe.single_band:
         scenes = _spelt(scenes, head.generation.spaces)

@@ -31,6 +31,7 @@ from embarchive.step_bands import (
     write_bands,
 )
 from embarchive.step_plan import plan_areas, plan_cells
+from embarchive.step_tile2vec import train_encoder
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject, open_store
 
@@ -54,6 +55,10 @@ def train(
     store = open_store(out)
     staging, job = read_plan(store, plan)
     base = base_record(store, staging, job)
+    if job.recipe.encoder == "tile2vec":
+        if base is None:
+            train_encoder(store, staging, job, progress)
+        return {"plan": staging.plan_id, "regions": 0}
     sample: Sample | None = None
     if base is None:
         if part is not None:
@@ -75,17 +80,15 @@ def train(
 
 
 def base_record(store: Store, staging: Staging, job: JobPlan) -> dict[str, Any] | None:
-    """The record of the shared networks: the archive's newest space, or the plan's own."""
+    """The record of the shared networks: the plan's own, or the archive's newest space of its
+    encoder."""
     record = staging.read("train", "base")
     if record is not None or job.first:
         return record
     head = find_head(store)
-    if head is None or not head.generation.spaces:
-        return None
-    space = head.generation.spaces[-1]
-    if space.backbone is None:
-        return None
-    return {"space": asdict(space)}
+    spaces = head.generation.spaces if head else ()
+    found = [space for space in spaces if space.kind == job.recipe.encoder]
+    return {"space": asdict(found[-1])} if found else None
 
 
 def _train_base(
@@ -206,7 +209,9 @@ def _loader(job: JobPlan, split: Split, sample: Sample | None) -> Callable[[str]
 
 
 def new_regions(out: str, job: JobPlan, record: Mapping[str, Any]) -> list[str]:
-    """Regions of the plan that have no model in its space."""
+    """Regions of the plan that have no model in its space; none in a space without decoders."""
+    if record["space"]["backbone"] is None:
+        return []
     names = {str(name) for name in np.unique(np.concatenate(plan_areas(job)))}
     return sorted(names - set(held_models(out, job, record["space"]["space_id"])))
 
@@ -220,16 +225,19 @@ def held_models(out: str, job: JobPlan, space_id: str) -> dict[str, dict[str, An
 
 
 def load_base(store: Store, record: Mapping[str, Any]) -> Base:
-    """The shared networks of a record, with their weights."""
+    """The shared networks of a record, with their weights; no backbone without decoders."""
     space = Space(**record["space"])
     arch = model.Architecture.from_json(space.architecture)
     simhash = quantize.SimHash.from_json(space.simhash) if space.simhash else None
-    assert space.encoder is not None and space.backbone is not None
+    assert space.encoder is not None
+    backbone: model.Weights = {}
+    if space.backbone is not None:
+        backbone = load_model(store, arch, "backbone", space.backbone, space.backbone_length)
     return Base(
         space,
         arch,
         load_model(store, arch, "encoder", space.encoder, space.encoder_length),
-        load_model(store, arch, "backbone", space.backbone, space.backbone_length),
+        backbone,
         quantize.Int8(space.scale),
         simhash,
     )

@@ -130,7 +130,8 @@ def _detail(arch: Architecture, fitted: Fitted, x: Array) -> Array:
     return np.concatenate(found)
 
 
-def _flip(x: Array, way: float) -> Array:
+def flip(x: Array, way: float) -> Array:
+    """Chips turned over one of four ways, 0 to 3, of which 0 leaves them."""
     # One way for a whole batch: as good as one a chip, and no copy of each.
     return np.ascontiguousarray(x[:, :, :: 1 - 2 * (int(way) & 1), :: 1 - 2 * (int(way) >> 1)])
 
@@ -143,13 +144,17 @@ def encode(arch: Architecture, w: Mapping[str, Tensor], x: Tensor, style: Tensor
     patches = _down(x, arch.stride)
     linear = F.conv2d(patches, w["patch"][:, :, None, None]).flatten(1)
     linear = linear @ w["dense"].T + w["dense_bias"]
-    g = _conv(w, "conv1", _down(x, arch.stride // 2))
-    g = F.leaky_relu(g, model.SLOPE)
-    g = F.leaky_relu(_conv(w, "conv2", g, stride=2), model.SLOPE)
-    g = F.leaky_relu(_conv(w, "conv3", g) + g, model.SLOPE)
+    g = convolved(w, x, arch.stride)
     detail = linear + g.flatten(1) @ w["out"].T + w["out_bias"]
     mean, scale = _prior(w, style)
     return torch.cat([style, (detail - mean) / scale], dim=1)
+
+
+def convolved(w: Mapping[str, Tensor], x: Tensor, stride: int) -> Tensor:
+    """What the encoder's convolutions find in normalised chips, (n, channels, h, w) on the grid."""
+    g = F.leaky_relu(_conv(w, "conv1", _down(x, stride // 2)), model.SLOPE)
+    g = F.leaky_relu(_conv(w, "conv2", g, stride=2), model.SLOPE)
+    return F.leaky_relu(_conv(w, "conv3", g) + g, model.SLOPE)
 
 
 def decode(
@@ -245,7 +250,7 @@ def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tupl
     encoder, decoder = tensors.part(params, "encoder."), tensors.part(params, "decoder.")
     for done in range(steps):
         pick = torch.randint(0, len(x), (recipe.batch,), generator=generator).numpy()
-        chips = _flip(x[pick], torch.randint(0, 4, (1,), generator=generator).item())
+        chips = flip(x[pick], torch.randint(0, 4, (1,), generator=generator).item())
         batch, style = torch.tensor(chips), torch.tensor(model.style_numbers(start.encoder, chips))
         mu, log_variance = encode(arch, encoder, batch, style), params["log_variance"]
         noise = torch.randn(mu.shape, generator=generator)
@@ -257,7 +262,7 @@ def _descend(arch: Architecture, start: Fitted, x: Array, plan: Descent) -> tupl
         loss = error + recipe.beta * kld
         if plan.target:
             loss = loss + plan.target.weight * index_error(plan.target, decoder, image, batch)
-        _advance(loss, optimiser, learned)
+        advance(loss, optimiser, learned)
         schedule.step()
         plan.step(done + 1, steps)
     found = {name: value.detach().numpy().copy() for name, value in params.items()}
@@ -305,7 +310,8 @@ def _tensors(fitted: Fitted) -> Params:
     return {**found, **{f"decoder.{k}": torch.tensor(v) for k, v in fitted.decoder.items()}}
 
 
-def _advance(loss: Tensor, optimiser: torch.optim.Optimizer, params: list[Tensor]) -> None:
+def advance(loss: Tensor, optimiser: torch.optim.Optimizer, params: list[Tensor]) -> None:
+    """One step down a loss, its slope clipped to a norm of one."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(params, 1.0)

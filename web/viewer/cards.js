@@ -78,7 +78,7 @@ export function makeCard(tile, rank, asked) {
       if (canvas.className === "waiting") canvas.className = "failed";
     },
     bare() {
-      show.textContent = "No picture: this archive has no decoder.";
+      show.textContent = "No picture: these vectors have no decoder.";
       show.className = "picture bare";
     },
     mark(on) {
