@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from quantising import Coded, Data
 
-from embarchive import encode, measures, model, probes, train
+from embarchive import encode, fit_tile2vec, measures, model, probes, tile2vec, train
 from embarchive.recipe import Recipe
 
 K, RERANKED, QUERIES, RANKED = 10, 100, 1000, 2000
 MOST_PROBED = 4000
+# Metres between images that are neighbours.
+TOUCHING = 1_000.0
 EUROSAT = "eurosat_rgb_even_cells.parquet"
 GEOCLIP = "geoclip_embeddings/geoclip_loc_512d_f16.parquet"
 # What the sources report, in another data set each: recall@10, or accuracy where it says so.
@@ -95,6 +97,13 @@ def _vectors(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     mu = _embedded(pixels[mine], steps, Recipe())
     yield "VAE", mu(pixels)
+    # Neighbours are images that about touch; distant tiles are of the same 1-degree cell.
+    cell = np.unique(np.floor(where), axis=0, return_inverse=True)[1].ravel()
+    pool = tile2vec.make_pool(where[mine], cell[mine], TOUCHING)
+    arch = fit_tile2vec.architecture(3, 64, 64, 64)
+    recipe = Recipe(steps=steps)
+    found = fit_tile2vec.fit(arch, pixels[mine], pool, recipe, lambda done, total: None)
+    yield "Tile2Vec", encode.embed(arch, found.encoder, pixels)
     plain = np.concatenate([pixels.mean(axis=(2, 3)), pixels.std(axis=(2, 3))], axis=1)
     yield "mean + std", ((plain - plain[mine].mean(axis=0)) / plain[mine].std(axis=0)).astype("f4")
 
