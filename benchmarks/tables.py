@@ -23,18 +23,18 @@ def fill(text: str, results: Path) -> str:
     """The text with every table whose result is at hand written anew; others stay."""
 
     def table(match: re.Match[str]) -> str:
-        path = results / f"{match[2]}.json"
+        path = results / f"{SOURCES.get(match[2], match[2])}.json"
         if not path.is_file():
             return match[0]
         document = json.loads(path.read_text(encoding="utf-8"))
-        return match[1] + markdown(document) + match[4]
+        return match[1] + markdown(document, match[2]) + match[4]
 
     return _TABLE.sub(table, text)
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """The rows of one result as a table, with a line on where the numbers come from."""
-    rows = VIEWS.get(document["name"], list)(document["rows"])
+def markdown(document: dict[str, Any], name: str) -> str:
+    """The rows of one result as the table of a name, with a line on where they come from."""
+    rows = VIEWS.get(name, list)(document["rows"])
     heads = list(rows[0])
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [f"| {' | '.join(_cell(row[head]) for head in heads)} |" for row in rows]
@@ -43,6 +43,16 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def storage(rows: list[Row]) -> list[Row]:
+    """Of single dates, see `shares`."""
+    return shares([row for row in rows if not row["dataset"].endswith("_dates")])
+
+
+def storage_dates(rows: list[Row]) -> list[Row]:
+    """Of all dates of a place, see `shares`."""
+    return shares([row for row in rows if row["dataset"].endswith("_dates")])
+
+
+def shares(rows: list[Row]) -> list[Row]:
     """Median errors as shares of the better of JPEG 2000's two with shared headers: a line a set
     and target, a column a method; by one slope where a method has one."""
     names = dict.fromkeys(row["method"] for row in rows if row["target_bytes"] is not None)
@@ -56,13 +66,13 @@ def storage(rows: list[Row]) -> list[Row]:
     view = []
     for (name, target), values in sorted(found.items(), key=lambda one: order.index(one[0][0])):
         best = min(values[method] for method in JPEG2000)
-        shares = {
+        found_shares = {
             method: values[method] / best if method in values else None
             for method in names
             if not method.startswith("tile mean")
         }
         head = {"dataset": name, "test cells": cells[name], "bytes": target}
-        view.append({**head, "JPEG 2000 mse": best, **shares})
+        view.append({**head, "JPEG 2000 mse": best, **found_shares})
     return view
 
 
@@ -121,9 +131,12 @@ def change(rows: list[Row]) -> list[Row]:
 
 
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
+# Tables that are not named after their result.
+SOURCES = {"storage_dates": "storage"}
 VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "change": change,
     "storage": storage,
+    "storage_dates": storage_dates,
     "regions": regions,
     "single_band": single_band,
     "paper_table": paper_table,
