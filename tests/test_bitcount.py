@@ -1,4 +1,4 @@
-"""Hamming numbers with numkong and without, beside bits counted one by one."""
+"""Hamming numbers with numba and without, beside bits counted one by one."""
 
 import numpy as np
 import pytest
@@ -11,12 +11,13 @@ def some_bits(n, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, width), dtype=np.uint8)
 
 
-@pytest.fixture(params=["numkong", "numpy"])
+@pytest.fixture(params=["numba", "numpy"])
 def kernel(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(bitcount, "_numkong", lambda: None)
-    elif bitcount._numkong() is None:
-        pytest.skip("numkong is not installed")
+        monkeypatch.setattr(bitcount, "_numba", lambda: None)
+    elif bitcount._numba() is None:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(bitcount, "LARGE", 1)
     return request.param
 
 

@@ -18,7 +18,7 @@ ORDER = re.findall(r"^  (\w+)\.py ", TREE.partition("\n```")[0], re.MULTILINE)
 # Only these of them, numpy, pyarrow and what is named here.
 PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
-    grid resample tiles regions bitcount quantize rows shortlist best filters model tensors
+    grid resample tiles regions compiled bitcount quantize rows shortlist best filters model tensors
     quantisers rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
     tile2vec drift choice indices partition parts manifest headers shards search reads exemplars
@@ -26,8 +26,7 @@ PURE = """
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
-    "quantisers": {"safetensors"}, "views": {"scipy"},
-    "bitcount": {"numkong"},
+    "quantisers": {"safetensors"}, "views": {"scipy"}, "compiled": {"numba"},
 }  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}
@@ -41,7 +40,7 @@ DOORS = {
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
-    "numkong": {"bitcount"},
+    "numba": {"compiled"},
     "scipy": {"views"},
     "click": {"options", "terminal", "making", "asking", "cli"},
 }

@@ -1,14 +1,13 @@
 """Differing bits between many rows and many codes, block by block so that a block stays in cache.
 
-numkong, where it is installed, counts wide codes and many codes at once faster; numpy gives the
-same numbers.
+Where numba is installed its loops do large work (`compiled`); numpy gives the same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,10 @@ from embarchive.errors import BadInput
 
 Bits = NDArray[np.uint8]
 ROWS = 8192
-# From these bytes a code, or this many codes, numkong is the faster of the two.
-WIDE, MANY = 64, 16
-# Numbers of a block that numkong counts: 4 bytes each, and they stay in cache.
-_NUMBERS = 1 << 17
+# Bytes of rows, times codes, from which numba is worth the time that it takes to start.
+LARGE = 16 << 20
+# Codes a word of a row from which columns pay; rows whose columns, and numbers, stay in cache.
+_MANY, _COLUMNS, _NUMBERS, _FIRST = 3, 2048, 1 << 17, 1024
 
 
 def blocks(bits: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer[Any]]]]:
@@ -31,9 +30,8 @@ def blocks(bits: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer[An
         raise BadInput(f"hamming: expected codes of one length, found {rows.shape}, {wanted.shape}")
     if not wanted.size or not rows.size:
         return iter(())
-    width, count = rows.shape[1], len(wanted)
-    if (width >= WIDE or count >= MANY) and _numkong() is not None:
-        return _by_numkong(rows, wanted)
+    if rows.shape[1] % 8 == 0 and rows.size * len(wanted) >= LARGE and _numba() is not None:
+        return _by_numba(rows.view(np.uint64), wanted.view(np.uint64))
     return _by_numpy(rows, wanted)
 
 
@@ -66,24 +64,32 @@ def _by_numpy(rows: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer
         yield start, out[:, :length]
 
 
-def _by_numkong(rows: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer[Any]]]]:
-    kernel = _numkong()
-    assert kernel is not None
-    packed = kernel.hammings_pack(codes, dtype="uint1")
-    size = max(256, min(ROWS, _NUMBERS // len(codes)))
-    out = None
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        if out is None or len(part) != out.shape[0]:
-            out = kernel.empty((len(part), len(codes)), dtype="uint32")
-        kernel.hammings_packed(part, packed, out=out)
-        yield start, cast("NDArray[np.integer[Any]]", np.asarray(out).T)
+def _by_numba(
+    rows: NDArray[np.uint64], codes: NDArray[np.uint64]
+) -> Iterator[tuple[int, NDArray[np.integer[Any]]]]:
+    loops, words = _numba(), rows.shape[1]
+    many = len(codes) >= _MANY * words
+    size = min(_COLUMNS if many else max(ROWS, _NUMBERS // len(codes)), len(rows))
+    out = np.empty((len(codes), size), dtype=np.uint16)
+    columns, totals = np.empty((words, size), np.uint64), np.empty(size, np.uint64)
+    start = 0
+    while start < len(rows):
+        # The first blocks are short: whoever keeps the best takes nearly all of them.
+        part = rows[start : start + min(size, max(_FIRST, start))]
+        some = out[:, : len(part)]
+        if many:
+            loops.by_words(part, codes, some, columns[:, : len(part)], totals[: len(part)])
+        else:
+            loops.by_rows(part, codes, some)
+        yield start, some
+        start += len(part)
 
 
 @cache
-def _numkong() -> Any:
+def _numba() -> Any:
+    """The compiled loops, None without numba."""
     try:
-        import numkong
+        from embarchive import compiled
     except ImportError:
         return None
-    return numkong
+    return compiled

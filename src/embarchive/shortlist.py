@@ -58,6 +58,9 @@ def least(
     with ThreadPoolExecutor(threads) as pool:
         for bits, places in chunks:
             many = threads if bits.size * len(codes) > _WORK else 1
+            if many == 1:
+                _scan((bits, places), codes, asked, kept[0])
+                continue
             edges = np.linspace(0, len(bits), many + 1).astype(int).tolist()
             parts = [(bits[a:b], places[a:b]) for a, b in pairwise(edges)]
             list(pool.map(lambda own, part: _scan(part, codes, asked, own), kept, parts))
