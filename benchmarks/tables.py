@@ -76,6 +76,59 @@ def shares(rows: list[Row]) -> list[Row]:
     return view
 
 
+def quantisers(rows: list[Row]) -> list[Row]:
+    """A line a method, recall a column a set; of one labelled set the rest."""
+    full = "EuroSAT, VAE"
+    view: dict[str, Row] = {}
+    for row in rows:
+        if row["dim"] < 32:
+            continue
+        line = view.setdefault(
+            row["method"], {"method": row["method"], "bytes of 64 numbers": None}
+        )
+        if row["dim"] == 64:
+            line["bytes of 64 numbers"] = row["bytes_per_vector"]
+        line[f"recall@10, {row['dataset']}"] = row["recall10"]
+        if row["dataset"] == full:
+            line |= {
+                f"in first 100, {full}": row["recall10_rerank"],
+                "Spearman": row["spearman"],
+                "kNN": row["knn_acc"],
+                "linear": row["linear_acc"],
+                "smaller on disk": row["disk_ratio"],
+            }
+    heads = max(view.values(), key=len)
+    told = {row["method"]: row["reported"] for row in rows}
+    return [
+        {head: line.get(head) for head in heads} | {"reported": told[line["method"]]}
+        for line in view.values()
+    ]
+
+
+def search_speed(rows: list[Row]) -> list[Row]:
+    """Without what only whole archives have."""
+    return [{key: row[key] for key in row if key != "peak_mb"} for row in rows if row["ours_times"]]
+
+
+def search_archive(rows: list[Row]) -> list[Row]:
+    """Whole searches of an archive on disk."""
+    names = ("mode", "rows", "bits", "qps", "peak_mb")
+    return [{key: row[key] for key in names} for row in rows if not row["ours_times"]]
+
+
+def tile2vec(rows: list[Row]) -> list[Row]:
+    """Scores, and what they are above the first line, with its interval."""
+    view = []
+    for row in rows:
+        line = {name: row[name] for name in ("vectors", "numbers", "steps")}
+        for score in ("knn", "linear", "precision", "far"):
+            line[score] = row[score]
+            low, high = row[f"{score} gain low"], row[f"{score} gain high"]
+            line[f"{score}, gain"] = f"{low:+.3f} to {high:+.3f}" if high else None
+        view.append(line)
+    return view
+
+
 def regions(rows: list[Row]) -> list[Row]:
     """A line a region, errors as shares of that of the shared network."""
     view: dict[tuple[str, str], Row] = {}
@@ -132,11 +185,15 @@ def change(rows: list[Row]) -> list[Row]:
 
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
 # Tables that are not named after their result.
-SOURCES = {"storage_dates": "storage"}
+SOURCES = {"storage_dates": "storage", "search_archive": "search_speed"}
 VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "change": change,
     "storage": storage,
     "storage_dates": storage_dates,
+    "quantisers": quantisers,
+    "search_speed": search_speed,
+    "search_archive": search_archive,
+    "tile2vec": tile2vec,
     "regions": regions,
     "single_band": single_band,
     "paper_table": paper_table,
