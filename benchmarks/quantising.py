@@ -287,7 +287,7 @@ def supervised(bits: int) -> Method:
 def methods(dim: int, parts: bool, labelled: bool) -> dict[str, Method]:
     """All that can be measured on vectors of `dim` numbers."""
     stored = ["int8", "int4", "int2", "bits", "simhash128", "pq8", "pq16", "turboquant4"]
-    stored += ["turboquant2", "pca32+int8", "pca32+int4", "pca32+pq16", "pca16+int8"]
+    stored += ["turboquant8", "turboquant2", "pca32+int8", "pca32+int4", "pca32+pq16", "pca16+int8"]
     stored += ["pca64+int8", "pca64+pq16"] if dim > 64 else []
     found: dict[str, Method] = {
         "embarchive int8, one step": archive_int8,
