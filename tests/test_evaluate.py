@@ -7,7 +7,7 @@ import pytest
 from archives import make_archive
 
 import embarchive
-from embarchive import assessment, cli, evaluate
+from embarchive import cli, evaluate, report
 from embarchive.errors import BadInput
 
 pytest.importorskip("sklearn")
@@ -120,5 +120,5 @@ def test_what_cannot_be_evaluated_is_said(root, tmp_path, labels):
 
 def test_a_report_without_labels_has_no_probes(document):
     plain = {**document, "labels": None}
-    text = assessment.markdown(plain, ["recall.png"])
+    text = report.markdown(plain, ["recall.png"])
     assert "Probes" not in text and "![recall.png](recall.png)" in text

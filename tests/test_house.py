@@ -36,7 +36,7 @@ DOORS = {
     "duckdb": {"sql"},
     "obstore": {"store", "objectstore"},
     "torch": {"train", "frozen", "adapters", "fit_refine", "fit_tile2vec", "encode", "feeds"},
-    "onnx": {"export"},
+    "onnx": {"onnx_export"},
     "pyproj": {"points"},
     "starlette": {"answers", "serve"},
     "uvicorn": {"serve"},
@@ -48,7 +48,7 @@ DOORS = {
 # what a user names.
 OPENERS = {
     "localstore", "answers", "serve", "page", "recipe", "polygons", "folders", "rasters",
-    "pictures", "decode", "save", "exporting", "assessment", "cli",
+    "pictures", "decode", "save", "exporting", "report", "cli",
 }  # fmt: skip
 OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_text"}
 # Tests of more than one module, and of the page.

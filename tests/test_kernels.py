@@ -35,7 +35,7 @@ def test_a_kernel_is_what_the_pinned_compiler_makes_of_its_source(name):
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: str(network["architecture"]))
 def test_golden_pixels_are_those_of_float32_and_of_onnxruntime(network):
     pytest.importorskip("onnx")
-    from embarchive import export
+    from embarchive import onnx_export
 
     arch = Architecture.from_json(network["architecture"])
     backbone = narrow(golden.random_weights(arch, "backbone", 1))
@@ -44,7 +44,7 @@ def test_golden_pixels_are_those_of_float32_and_of_onnxruntime(network):
         adapter = narrow(golden.random_weights(arch, "adapter", 2))
     z = (3 * golden.random_numbers(3, 3 * arch.dim)).reshape(3, arch.dim).astype(np.float32)
     assert_golden(model.decode_batch(arch, backbone, adapter, z), network, 1e-5)
-    assert_golden(run_onnx(export.backbone_onnx(arch, backbone), z, adapter), network, 1e-5)
+    assert_golden(run_onnx(onnx_export.backbone_onnx(arch, backbone), z, adapter), network, 1e-5)
 
 
 @pytest.mark.parametrize("region", GOLDEN["demo"]["models"], ids=lambda region: region["model_id"])

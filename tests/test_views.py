@@ -153,7 +153,7 @@ def test_one_place_has_no_neighbours():
 
 def test_without_scipy_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    with pytest.raises(MissingExtra, match=r"install embarchive\[encode\]"):
+    with pytest.raises(MissingExtra, match=r"install embarchive\[report\]"):
         views.neighbours(make_cells(9), 8)
 
 

@@ -381,4 +381,5 @@ def _describe(space: manifest.Space) -> dict[str, Any]:
         "trained": space.trained,
         "saturation": space.saturation,
         "quality": space.quality or None,
+        "quantised": space.quantiser is not None,
     }

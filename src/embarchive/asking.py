@@ -188,9 +188,9 @@ def _lines(table: pa.Table, heads: Sequence[str], names: Sequence[str]) -> list[
 def evaluate(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     """Measure how well the vectors serve: quantisers, intrinsic dimension, probes of labels."""
     from embarchive.archive import open_archive
-    from embarchive.assessment import check_folder, markdown, write_report
     from embarchive.evaluate import METHODS
     from embarchive.evaluate import evaluate as measure
+    from embarchive.report import check_folder, markdown, write_report
 
     if out:
         check_folder(out)

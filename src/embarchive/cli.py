@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXTRAS = {
     "torch": "encode",
     "rasterio": "encode",
-    "sklearn": "encode",
+    "sklearn": "report",
     "onnx": "encode",
     "onnxscript": "encode",
     "duckdb": "sql",

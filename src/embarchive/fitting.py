@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive import digests, encode, export, model, oneband, quantize, regions, tensors, train
+from embarchive import (
+    digests,
+    encode,
+    model,
+    oneband,
+    onnx_export,
+    quantize,
+    regions,
+    tensors,
+    train,
+)
 from embarchive.baselines import Pca, tile_mean_error
 from embarchive.gather import Names, Sample
 from embarchive.indices import index_bands, index_target
@@ -81,7 +91,7 @@ def fit_space(
     simhash = quantize.fit_simhash(quantiser.encode(mu), settings.bits, recipe.seed)
     plain = {} if simhash is None else simhash.to_json()
     identity = canonical_json([encoder.sha256, quantiser.scale, plain])
-    onnx = export.backbone_onnx(arch, backbone.weights)
+    onnx = onnx_export.backbone_onnx(arch, backbone.weights)
     onnx_sha = digests.sha256(onnx)
     store.put_new(object_path("model-onnx", onnx_sha), onnx)
     low, high = np.percentile(chips[:: max(1, len(chips) // 500)], [0.05, 99.95])

@@ -32,8 +32,8 @@ class Spill:
     edges: see `edges`; schema: of the rows.
     """
 
-    def __init__(self, least: Codes, schema: pa.Schema) -> None:
-        self._edges, self._schema = least, schema
+    def __init__(self, edges: Codes, schema: pa.Schema) -> None:
+        self._edges, self._schema = edges, schema
         self._stack = ExitStack()
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
 

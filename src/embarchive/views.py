@@ -103,7 +103,7 @@ def neighbours(names: Names, count: int) -> Positions:
     try:
         from scipy.spatial import cKDTree
     except ImportError:
-        raise MissingExtra("view: neighbours need scipy, install embarchive[encode]") from None
+        raise MissingExtra("view: neighbours need scipy, install embarchive[report]") from None
     _need_two(len(names))
     points = unit_sphere(names)
     tree, count = cKDTree(points), min(count, len(names) - 1)

@@ -9,7 +9,7 @@ from embarchive.errors import BadInput
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-from embarchive import export  # noqa: E402
+from embarchive import onnx_export  # noqa: E402
 
 
 def run(data, z, adapter):
@@ -22,7 +22,7 @@ def run(data, z, adapter):
 def test_onnxruntime_decodes_as_numpy_does(arch, n):
     backbone, z = random_weights(arch, "backbone"), random_vectors(arch, n)
     adapter = random_weights(arch, "adapter", 2)
-    found = run(export.backbone_onnx(arch, backbone), z, adapter)
+    found = run(onnx_export.backbone_onnx(arch, backbone), z, adapter)
     expected = model.decode_batch(arch, backbone, adapter, z)
     assert found.dtype == np.float32 and found.shape == expected.shape
     if n:
@@ -36,19 +36,19 @@ def test_the_neutral_adapter_is_none(arch):
     assert {name: value.shape for name, value in neutral.items()} == arch.shapes("adapter")
     expected = model.decode_batch(arch, backbone, None, z)
     assert np.array_equal(model.decode_batch(arch, backbone, neutral, z), expected)
-    found = run(export.backbone_onnx(arch, backbone), z, neutral)
+    found = run(onnx_export.backbone_onnx(arch, backbone), z, neutral)
     assert np.abs(found - expected).max() < 1e-3 * expected.std()
 
 
 def test_the_same_weights_in_any_order_give_the_same_bytes():
     backbone = random_weights(TINY, "backbone")
-    data = export.backbone_onnx(TINY, backbone)
-    assert export.backbone_onnx(TINY, dict(reversed(backbone.items()))) == data
-    assert export.backbone_onnx(TINY, random_weights(TINY, "backbone", 9)) != data
+    data = onnx_export.backbone_onnx(TINY, backbone)
+    assert onnx_export.backbone_onnx(TINY, dict(reversed(backbone.items()))) == data
+    assert onnx_export.backbone_onnx(TINY, random_weights(TINY, "backbone", 9)) != data
 
 
 def test_the_model_says_what_it_is_and_older_runtimes_can_read_it():
-    found = onnx.load_from_string(export.backbone_onnx(TINY, random_weights(TINY, "backbone")))
+    found = onnx.load_from_string(onnx_export.backbone_onnx(TINY, random_weights(TINY, "backbone")))
     assert {p.key: p.value for p in found.metadata_props} == {
         "format": "embarchive",
         "version": "1",
@@ -66,14 +66,14 @@ def test_the_model_says_what_it_is_and_older_runtimes_can_read_it():
 def test_a_full_model_exports_its_decoder_alone():
     full = random_weights(TINY, "full")
     names = TINY.shapes("backbone")
-    plain = export.backbone_onnx(TINY, {name: full[name] for name in names})
-    assert export.backbone_onnx(TINY, full) == plain
+    plain = onnx_export.backbone_onnx(TINY, {name: full[name] for name in names})
+    assert onnx_export.backbone_onnx(TINY, full) == plain
 
 
 def test_weights_of_another_network_are_refused():
     backbone = random_weights(TINY, "backbone")
     with pytest.raises(BadInput, match=r"film: expected shape \(12, 7\), found \(12, 8\)"):
-        export.backbone_onnx(TINY, {**backbone, "film": np.zeros((12, 8), np.float32)})
+        onnx_export.backbone_onnx(TINY, {**backbone, "film": np.zeros((12, 8), np.float32)})
     del backbone["up"]
     with pytest.raises(BadInput, match="up: expected shape"):
-        export.backbone_onnx(TINY, backbone)
+        onnx_export.backbone_onnx(TINY, backbone)
