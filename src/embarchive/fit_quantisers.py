@@ -46,6 +46,10 @@ class Method:
             raise BadInput(
                 f"{self.name}: expected bytes that divide {kept} numbers, found {self.number}"
             )
+        if self.kind == "pq" and kept == self.number:
+            raise BadInput(
+                f"{self.name}: expected fewer bytes than {kept} numbers, found {self.number}"
+            )
         if self.kind == "simhash" and (self.number % 8 or self.number > MAX_DIM):
             raise BadInput(
                 f"{self.name}: expected bits in eights up to {MAX_DIM}, found {self.number}"
