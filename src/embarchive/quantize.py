@@ -206,7 +206,7 @@ def squared_l2_many(q: Int8s, p: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         raise BadInput(f"distance: expected vectors of one length, found {q.shape} and {p.shape}")
     out = np.empty((len(p), len(q)), dtype=np.int64)
     own = np.sum(p.astype(np.int64) ** 2, axis=1)[:, None]
-    kind: Any = np.float32 if _fits(q, p) else np.int64
+    kind: Any = np.float32 if _fits(q, p) else np.float64 if _fits_wide(q, p) else np.int64
     columns = np.ascontiguousarray(p.astype(kind).T)
     size = max(1024, _CHUNK // max(1, len(p)))
     for start in range(0, len(q), size):
@@ -227,6 +227,12 @@ def _products(q: Int8s, planes: Int8s) -> NDArray[Any]:
 def _fits(q: Int8s, p: NDArray[np.integer[Any]]) -> bool:
     small = not p.size or (int(p.min()) >= -128 and int(p.max()) <= 127)
     return small and q.shape[1] <= _EXACT_DIM and q.dtype == np.int8
+
+
+def _fits_wide(q: Int8s, p: NDArray[np.integer[Any]]) -> bool:
+    """Whether sums of products are whole numbers below 2**53, exact in float64."""
+    small = not p.size or (int(p.min()) >= -(2**15) and int(p.max()) < 2**15)
+    return small and q.shape[1] <= 2**20 and q.dtype == np.int8
 
 
 def _is_int(value: Any, low: int, high: int) -> bool:
