@@ -23,7 +23,9 @@ LIMIT = 127
 HEADROOM = 1.05
 # Offsets lie at these quantiles of what the planes see in the training sample.
 SPREAD = (0.3, 0.7)
-MAX_BITS = 65_536
+# SimHash bits of a row, and numbers of a vector, that an archive may have; the bytes of planes that
+# a generation has room for.
+MAX_BITS, MAX_PLANES = 4096, 2 << 20
 # 1023 * 128 * 128 < 2**24: sums of products of int8 are exact in float32 up to here.
 _EXACT_DIM = 1023
 _CHUNK = 65_536
@@ -176,6 +178,15 @@ def fit_simhash(q: Int8s, bits: int, seed: int) -> SimHash | None:
     # The lower neighbour of each quantile: an exact integer, and `>` splits beside it.
     rows = np.floor(shares * (len(q) - 1)).astype(np.intp)
     return SimHash(planes, seen[rows, np.arange(bits)].astype(np.int32))
+
+
+def check_bits(bits: int, dim: int, asked: str) -> int:
+    """The bits themselves where vectors of `dim` numbers (of several spaces: all together) can have
+    as many. asked: by what, for errors. Raises BadInput."""
+    most = min(MAX_BITS, MAX_PLANES // dim) // 8 * 8
+    if not 0 <= bits <= most or bits % 8:
+        raise BadInput(f"{asked}: bits: expected a multiple of 8, at most {most}, found {bits}")
+    return bits
 
 
 def hamming(bits: NDArray[np.uint8], query: NDArray[np.uint8]) -> NDArray[np.uint16]:

@@ -62,9 +62,10 @@ def requantize(
             f"{store.root}: expected no archive there yet, found generation "
             f"{held.generation.number}"
         )
-    bits = _bits(settings, bits)
     for space in archive.spaces:
         asked.check(space.dim)
+    decoded = sum(asked.decoded(space.dim) for space in archive.spaces)
+    bits = quantize.check_bits(settings.bits if bits is None else bits, decoded or 1, "quantize")
     store.check_writable()
     works = [_prepare(archive, space, asked, bits) for space in archive.spaces]
     if not works:
@@ -122,14 +123,6 @@ class _Work:
         there = self.near[1] >= 0
         both = (self.near[1][:, :, None] == self.kept[1][:, None, :]).any(axis=2) & there
         return float(both.sum() / there.sum()) if there.any() else float("nan")
-
-
-def _bits(settings: Settings, bits: int | None) -> int:
-    if bits is None:
-        return settings.bits
-    if not 0 <= bits <= 1024 or bits % 8:
-        raise BadInput(f"quantize: expected bits in eights up to 1024, found {bits}")
-    return bits
 
 
 def _prepare(archive: Archive, space: Space, method: Method, bits: int) -> _Work:
