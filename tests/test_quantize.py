@@ -207,3 +207,11 @@ def test_no_simhash_has_more_bits_than_an_archive():
     values["planes"] = base64.b64encode(bytes(most)).decode()
     with pytest.raises(Damaged, match="expected bits in eights"):
         quantize.SimHash.from_json(values)
+
+
+@pytest.mark.parametrize("most", [128, 2**15, 2**40])
+def test_distances_of_long_vectors_are_exact(most):
+    rng = np.random.default_rng(0)
+    q, p = random_int8(50, 2000), rng.integers(-most, most, (3, 2000))
+    expected = ((q.astype(np.int64)[None] - p[:, None]) ** 2).sum(axis=2)
+    assert np.array_equal(quantize.squared_l2_many(q, p), expected)
