@@ -80,14 +80,23 @@ def make_table(
 
 
 def make_archive(
-    root, count, *, dates=1, nulls=False, shard_prefix=3, settings=None, named="scene"
+    root,
+    count,
+    *,
+    dates=1,
+    nulls=False,
+    shard_prefix=3,
+    settings=None,
+    named="scene",
+    cells=None,
 ):
     """Write an archive of `make_table`'s rows with the real formats and a real commit; its
     models are bytes that nothing can decode. Returns the rows."""
     store = open_store(root)
     put = partial(_put, store)
     weights = [put("model", f"weights of model {name}".encode()) for name in "ab"]
-    table = make_table(count, dates=dates, nulls=nulls, models=weights, named=named)
+    same = {"models": weights, "named": named, "cells": cells}
+    table = make_table(count, dates=dates, nulls=nulls, **same)
     space = manifest.Space(
         space_id="synthetic-1",
         encoder=put("model", b"encoder"),

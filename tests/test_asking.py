@@ -11,6 +11,7 @@ from PIL import Image
 from vectorfiles import clay
 
 import embarchive
+from embarchive.archive import Archive
 from embarchive.cli import main
 from embarchive.serve import demo_root
 
@@ -112,12 +113,13 @@ def test_a_path_is_drawn(capsys, tmp_path):
     assert gap[[0, -1]].max() < gap[1:-1].max() or gap.max() == 0
 
 
-def test_a_path_of_imported_vectors_is_told_but_not_drawn(capsys, tmp_path):
+def test_a_path_of_imported_vectors_is_told_but_not_drawn(capsys, tmp_path, monkeypatch):
     clay(tmp_path / "v.parquet")
     assert run(capsys, "import", tmp_path / "v.parquet", "--out", tmp_path / "B")[0] == 0
     names = embarchive.open_archive(tmp_path / "B").select(columns=["geohash"])["geohash"]
     ends = ("--from", names[0].as_py(), "--to", names[-1].as_py(), "--steps", 3)
     assert run(capsys, "path", tmp_path / "B", *ends)[0] == 0
+    monkeypatch.setattr(Archive, "path", lambda *_, **__: pytest.fail("walked before"))
     status, _, err = run(capsys, "path", tmp_path / "B", *ends, "--out", tmp_path / "p.png")
     assert (status, err.count("\n")) == (2, 1)
     assert "expected rows that have a decoder" in err

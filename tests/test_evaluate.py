@@ -1,14 +1,19 @@
 """The evaluation of an archive, by the library and by the command."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from archives import make_archive
+from archives import make_archive, make_settings
 
 import embarchive
 from embarchive import cli, evaluate, report
+from embarchive.archive import Archive
 from embarchive.errors import BadInput
+from embarchive.oneband import ANY
+from embarchive.questions import scope
+from embarchive.requantize import requantize
 
 pytest.importorskip("sklearn")
 METHODS = ("int8", "bits", "pq8")
@@ -57,10 +62,11 @@ def test_finer_codes_keep_more(document):
 
 def test_dates_of_the_querys_own_place_do_not_count(root, monkeypatch):
     archive = embarchive.open_archive(root)
-    table, shard = evaluate.read_sample(archive, archive.space().space_id)
+    about = scope(archive)
+    table, shard = evaluate.read_sample(about)
     assert len(table) == 1500 and shard.max() > 0 and (np.diff(shard) >= 0).all()
     monkeypatch.setattr(evaluate, "MOST_ROWS", 400)
-    fewer, _ = evaluate.read_sample(archive, archive.space().space_id)
+    fewer, _ = evaluate.read_sample(about)
     names = table["geohash"].to_pylist()
     assert 300 < len(fewer) <= 400
     assert fewer["geohash"].to_pylist() == names[:: -(-1500 // 400)]
@@ -116,6 +122,34 @@ def test_what_cannot_be_evaluated_is_said(root, tmp_path, labels):
     make_archive(str(tmp_path / "small"), 40)
     with pytest.raises(BadInput, match="more than 100 tiles, found 40"):
         evaluate.evaluate(embarchive.open_archive(tmp_path / "small"))
+
+
+def test_methods_by_default_are_those_that_suit_the_vectors(root, tmp_path):
+    requantize(str(root), str(tmp_path / "few"), "pca16+pq8", progress=lambda *_: None)
+    archive = embarchive.open_archive(tmp_path / "few")
+    found = evaluate.evaluate(archive)
+    names = [row["name"] for row in found["quantisers"]]
+    assert found["dim"] == 16
+    assert names == [one for one in evaluate.METHODS if one not in ("pq16", "pca32+int8")]
+    with pytest.raises(BadInput, match=r"pca32\+int8: expected at most 16 numbers"):
+        evaluate.evaluate(archive, methods=["pca32+int8"], labels=tmp_path / "nothere")
+
+
+def test_recall_is_that_of_the_quantised_archive(root, tmp_path):
+    for name in ("bits", "pq16"):
+        said = requantize(str(root), str(tmp_path / name), name, progress=lambda *_: None)
+        (row,) = evaluate.evaluate(embarchive.open_archive(root), methods=[name])["quantisers"]
+        assert row["recall10"] == pytest.approx(said["recall"]["synthetic-1"], abs=0.03)
+
+
+def test_bands_are_told_of_one_at_a_time(tmp_path, monkeypatch):
+    settings = replace(make_settings(), bands=(ANY,))
+    make_archive(str(tmp_path / "A"), 600, dates=2, settings=settings)
+    archive = embarchive.open_archive(tmp_path / "A")
+    monkeypatch.setattr(Archive, "bands", ["scene-0-0", "scene-1-1"])
+    with pytest.raises(BadInput, match="band: expected one of scene-0-0, scene-1-1, found none"):
+        evaluate.evaluate(archive, methods=["int8"])
+    assert evaluate.evaluate(archive, methods=["int8"], band="scene-0-0")["rows"] == 300
 
 
 def test_a_report_without_labels_has_no_probes(document):

@@ -60,6 +60,9 @@ def test_one_item_need_not_stand_in_a_list():
     for one in ("u33d8k", (13.4, 52.5), np.zeros(64)):
         assert len(parse_all(one, 6)) == 1
     assert len(parse_all(["u33d8k", (13.4, 52.5)], 6)) == 2
+    for odd in (5, None):
+        with pytest.raises(BadInput, match=f"like: expected GEOHASH.* found {odd}"):
+            parse_all(odd, 6)
 
 
 @pytest.mark.parametrize(

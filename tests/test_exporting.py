@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,19 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from archives import SCALE, make_archive
+from archives import SCALE, make_archive, make_settings
 from vectorfiles import plain
 
 import embarchive
 from embarchive import exporting
+from embarchive.archive import Archive
 from embarchive.cli import main
 from embarchive.errors import BadInput
 from embarchive.exporting import Wanted, export
 from embarchive.import_plan import Options
 from embarchive.importing import import_vectors
 from embarchive.layouts import Wishes
+from embarchive.oneband import ANY
 from embarchive.rows import embeddings
 
 
@@ -211,3 +214,12 @@ def test_the_command_says_what_it_wrote(root, tmp_path, capsys):
     assert found["columns"] == ["geohash", "bbox", "geometry", "embedding", "source"]
     assert main(["export", str(root), "--out", str(tmp_path / "f.doc")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_band_alone_is_written(tmp_path, monkeypatch):
+    settings = replace(make_settings(), bands=(ANY,))
+    make_archive(tmp_path / "A", 60, dates=2, settings=settings)
+    monkeypatch.setattr(Archive, "bands", ["scene-0-0", "scene-1-1"])
+    line = ["export", str(tmp_path / "A"), "--band", "scene-1-1", "--out"]
+    assert main([*line, str(tmp_path / "f.parquet")]) == 0
+    assert set(pq.read_table(tmp_path / "f.parquet")["source"].to_pylist()) == {"scene-1-1"}

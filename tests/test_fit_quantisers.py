@@ -51,7 +51,8 @@ def test_another_name_is_refused_with_what_there_is(text):
 
 @pytest.mark.parametrize(
     "text, said",
-    [("pq5", "divide"), ("pca13+int8", "at most 12"), ("pca5+pq2", "divide"),
+    [("pq5", "divide"), ("pq12", "pq12: expected fewer bytes than 12 numbers, found 12"),
+     ("pca4+pq4", "fewer bytes than 4"), ("pca13+int8", "at most 12"), ("pca5+pq2", "divide"),
      ("simhash12", "eights"), ("simhash8000", "4096")],
 )  # fmt: skip
 def test_a_method_that_does_not_fit_the_vectors_is_refused(text, said):

@@ -230,3 +230,17 @@ def test_a_crop_keeps_at_least_one_pixel():
     assert rows.stop - rows.start >= 1 and columns.stop - columns.start >= 1
     odd = grid.ChipGrid(9, 500.0, 15, 15).crop("u33dc0000")
     assert odd == (slice(7, 8), slice(7, 8))
+
+
+def test_the_distance_to_a_box_is_that_to_its_nearest_point():
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 1, 200)
+    for _ in range(60):
+        west, south = rng.uniform(-180, 120), rng.uniform(-85, 40)
+        box = west, south, west + rng.uniform(0.1, 60), south + rng.uniform(0.1, 45)
+        here = np.array([rng.uniform(-180, 180), rng.uniform(-90, 90)])
+        east, north = np.meshgrid(box[0] + t * (box[2] - west), box[1] + t * (box[3] - south))
+        least = grid.distance_m(here, np.stack([east, north], axis=-1)).min()
+        found = grid.box_distance_m(here, [box])[0]
+        assert found <= least + 1e-6 and least - found < 40_000
+    assert grid.box_distance_m(np.array([5.0, 5.0]), [[0, 0, 10, 10]]) == 0

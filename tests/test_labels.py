@@ -65,6 +65,13 @@ def test_polygons_and_points_of_geojson(tmp_path):
         ("geohash,label\nzzzzzz,a\n", "found none of them"),
         ('{"features": [{"geometry": null, "properties": {}}]}', "another document"),
         ('{"type": "Point"}', "another document"),
+        ('{"features": ' + "[" * 100_000, "another document"),
+        (
+            '{"features": [{"geometry": {"type": "Point", "coordinates": []}, '
+            '"properties": {"label": "a"}}]}',
+            "found an empty one",
+        ),
+        (f"geohash,label\n{CELLS[0]},{'a' * 200_000}\n", "expected CSV, found field larger"),
     ],
 )
 def test_a_file_that_does_not_match_is_told_so(tmp_path, text, message):

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from vectorfiles import (
     WKB,
     alphaearth,
@@ -110,8 +111,37 @@ def test_what_is_no_parquet_is_refused(tmp_path):
     (tmp_path / "x.parquet").write_text("hello")
     with pytest.raises(BadInput, match=r"import x.parquet: expected a Parquet file, found"):
         look(tmp_path / "x.parquet", Wishes())
-    with pytest.raises(BadInput, match=r"import y.parquet: cannot be read"):
+    with pytest.raises(BadInput) as error:
         look(tmp_path / "y.parquet", Wishes())
+    assert str(error.value) == "import y.parquet: cannot be read: No such file or directory"
     plain(tmp_path / "z.parquet", count=0)
     with pytest.raises(BadInput, match=r"import z.parquet: expected rows, found none"):
         look(tmp_path / "z.parquet", Wishes())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"geo": []},
+        {"geo": {"columns": ["geometry"], "primary_column": ["x"]}},
+        {"geo": {"columns": {"geometry": "WKB"}}},
+        {"emb": {"emb:quantization": None}},
+        {"emb": {"emb:quantization": {"scale": []}}},
+        {"emb": {"emb:quantization": {"scale": {"a": 1}}}},
+        {"embarchive": {"scale": 10**400}},
+        {"embarchive": {"scale": float("nan")}},
+    ],
+)
+def test_metadata_of_another_shape_says_nothing(path, metadata):
+    columns = {"geometry": wkb([shapely.Point(1, 2)]), "embedding": lists(make_floats(1, 8))}
+    texts = {key: json.dumps(value) for key, value in metadata.items()}
+    pq.write_table(pa.table(columns).replace_schema_metadata(texts), path)
+    found = look(path, Wishes())
+    assert (found.place, found.crs, found.step) == (("geometry",), None, None)
+
+
+def test_metadata_nested_too_deep_say_nothing(path):
+    columns = {"geometry": wkb([shapely.Point(1, 2)]), "embedding": lists(make_floats(1, 8))}
+    deep = {"geo": "[" * 100_000 + "]" * 100_000}
+    pq.write_table(pa.table(columns).replace_schema_metadata(deep), path)
+    assert look(path, Wishes()).crs is None

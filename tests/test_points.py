@@ -71,8 +71,8 @@ def test_native_polygons_may_cross_the_antimeridian():
 
 
 def test_what_is_no_geometry_is_refused():
-    with pytest.raises(BadInput, match="geometry: expected WKB, found"):
-        points.centres(pa.array([b"no"]), True)
+    with pytest.raises(BadInput, match="f: row 7: expected WKB, found"):
+        points.centres(pa.array([None, b"no"]), True, "f", 6)
     with pytest.raises(BadInput, match="expected WKB or geoarrow coordinates, found int64"):
         points.centres(pa.array([1]), True)
 

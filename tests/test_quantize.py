@@ -1,5 +1,6 @@
 """Int8 and SimHash against plain arithmetic; recall against brute force."""
 
+import base64
 import json
 
 import numpy as np
@@ -197,3 +198,20 @@ def test_a_simhash_of_other_types_or_shapes_is_refused():
                 (planes.astype(int), offsets), (planes, offsets.astype(float))):  # fmt: skip
         with pytest.raises(BadInput, match="simhash"):
             quantize.SimHash(*bad)
+
+
+def test_no_simhash_has_more_bits_than_an_archive():
+    values = quantize.fit_simhash(np.ones((4, 1), np.int8), 8, 0).to_json()
+    most = quantize.MAX_BITS + 8
+    values |= {"bits": most, "offsets": [0] * most}
+    values["planes"] = base64.b64encode(bytes(most)).decode()
+    with pytest.raises(Damaged, match="expected bits in eights"):
+        quantize.SimHash.from_json(values)
+
+
+@pytest.mark.parametrize("most", [128, 2**15, 2**40])
+def test_distances_of_long_vectors_are_exact(most):
+    rng = np.random.default_rng(0)
+    q, p = random_int8(50, 2000), rng.integers(-most, most, (3, 2000))
+    expected = ((q.astype(np.int64)[None] - p[:, None]) ** 2).sum(axis=2)
+    assert np.array_equal(quantize.squared_l2_many(q, p), expected)

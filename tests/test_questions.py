@@ -296,3 +296,23 @@ def test_packed_embeddings_answer_as_what_they_decode_to(tmp_path):
     assert points.shape == tiles.shape
     assert np.allclose(points[[0, -1]], tiles[[0, -1]])
     assert len(archive.view("surprise")) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("ask", "known"),
+    [
+        (lambda a: a.change(*DAYS, boxx=1), "change"),
+        (lambda a: a.view("outlier", boxx=1), "view"),
+        (lambda a: a.path(str(CELLS[0]), str(CELLS[9]), boxx=1), "path"),
+        (lambda a: a.search_many([str(CELLS[0])], boxx=1), "search_many"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_in_the_methods_name(archive, ask, known):
+    with pytest.raises(TypeError, match=rf"^Archive\.{known}\(\) has no option 'boxx', expected "):
+        ask(archive)
+
+
+def test_steps_are_decoded_from_the_table_of_a_path_alone(archive):
+    hits = archive.search(str(CELLS[0]), k=3)
+    with pytest.raises(BadInput, match=r"expected the table of a path, missing .*point"):
+        archive.decode_points(hits)

@@ -14,6 +14,7 @@ from embarchive import reader
 from embarchive.errors import Damaged, GenerationExpired
 from embarchive.filters import Filter, make_filter
 from embarchive.reader import Cache
+from embarchive.reads import ReadPlan
 from embarchive.rows import sort_rows
 
 
@@ -131,3 +132,18 @@ def test_runs_cover_the_numbers_and_nothing_else():
     runs = reader._runs(numbers)
     assert [n for a, b in runs for n in range(a, b)] == numbers
     assert all(second[0] > first[1] for first, second in pairwise(runs))
+
+
+def test_a_sample_is_bounded_over_many_small_shards(tmp_path):
+    make_archive(tmp_path / "small", 1500, dates=2, shard_prefix=5)
+    archive = embarchive.open_archive(tmp_path / "small")
+    plan = archive.plan(Filter())
+    sizes = np.array([read.shard.rows for read in plan.reads])
+    assert np.sum(-(-sizes // 30)) > 50
+    table, numbers = archive.reader.sample(plan, Filter(), ["embedding"], 50)
+    whole = [archive.reader.rows(ReadPlan((read,)), Filter(), ["embedding"]) for read in plan.reads]
+    assert len(table) == len(numbers) == 50
+    assert table.to_pylist() == pa.concat_tables(whole).to_pylist()[::30]
+    assert numbers.tolist() == np.repeat(np.arange(len(sizes)), sizes)[::30].tolist()
+    none, numbers = archive.reader.sample(ReadPlan(()), Filter(), ["embedding"], 50)
+    assert len(none) == len(numbers) == 0

@@ -212,8 +212,10 @@ def test_feeds_give_floats_of_the_encoder(made):
         ({"method": "int3"}, "turboquant"),
         ({"method": "pq7"}, "divide"),
         ({"method": "pca65+int8"}, "at most 64"),
-        ({"method": "int4", "bits": 12}, "eights"),
-        ({"method": "int4", "bits": -8}, "eights"),
+        ({"method": "int4", "bits": 12}, "multiple of 8, at most 4096, found 12"),
+        ({"method": "int4", "bits": -8}, "multiple of 8"),
+        ({"method": "int4", "bits": 4104}, "at most 4096, found 4104"),
+        ({"method": "simhash1024", "bits": 2056}, "at most 2048, found 2056"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(root, tmp_path, asked, said):
@@ -258,6 +260,14 @@ def test_the_command_says_what_it_cost(root, tmp_path, capsys):
     assert main([*asked, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["after"]["vector"] == 32 and 0.5 < said["recall"]["synthetic-1"] <= 1
+
+
+def test_an_archive_may_have_the_bits_that_an_import_may(root, tmp_path):
+    said = requantize(str(root), str(tmp_path / "new"), "pca8+int8", bits=2048, progress=quiet)
+    assert said["bits"] == 2048
+    archive = embarchive.open_archive(tmp_path / "new")
+    assert archive.simhash(archive.space()).bits == 2048
+    assert len(archive.search(CELLS[3], k=5)) == 5
 
 
 def changed(to, folder, **values):

@@ -14,6 +14,16 @@ from embarchive.exemplars import parse_all
 from embarchive.reads import ReadPlan
 
 CELLS = [str(name) for name in make_cells(300)]
+# Three cells each of twenty shards, some far apart.
+FAR = np.sort(
+    [
+        f"{prefix}{last}"
+        for prefix in np.unique(
+            grid.encode(np.linspace(14, 22, 20), 66 + np.arange(20) * 7 % 20 * 0.3, 4)
+        )
+        for last in ("00", "h5", "zz")
+    ]
+)
 NAMES = ["geohash", "datetime", "source", "model_id", "valid_fraction", "embedding"]
 
 
@@ -79,3 +89,25 @@ def test_an_image_without_data_in_its_middle_is_refused(tmp_path):
     empty = write(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint16), nodata=0)
     with pytest.raises(BadInput, match="expected data in its middle"):
         resolve._middle(scenes.image_scene(empty, ("band1",)), grid.ChipGrid(12, 10.0, 16, 16))
+
+
+def test_the_nearest_cell_is_so_in_metres_over_all_shards(tmp_path):
+    """Narrow shards at 69 degrees north, where a degree east is a third of one north."""
+    make_archive(tmp_path / "A", len(FAR), cells=FAR, shard_prefix=4)
+    archive = embarchive.open_archive(tmp_path / "A")
+    assert len(archive.shards()) == 20
+    rng = np.random.default_rng(0)
+    asked = grid.encode(rng.uniform(14, 22, 60), rng.uniform(66, 72, 60), 6)
+    for name in set(asked.tolist()) - set(FAR.tolist()):
+        here = grid.centers(np.array([name]))
+        gaps = grid.distance_m(here, grid.centers(FAR))
+        found = resolve._nearest(archive, name, archive.space().space_id)
+        assert gaps[FAR.tolist().index(found)] == gaps.min()
+
+
+def test_no_more_shards_are_read_than_may_hold_the_nearest(archive, monkeypatch):
+    read = []
+    rows = type(archive.reader).rows
+    monkeypatch.setattr(type(archive.reader), "rows", lambda *given: read.append(1) or rows(*given))
+    resolve._nearest(archive, "9q8yyk", archive.space().space_id)
+    assert len(read) == 1 < len(archive.shards())

@@ -254,6 +254,7 @@ class Archive:
         likes: of each search what its `like` would be; all else is that of all; options: k, op,
         invert, exact, per_place. The metadata of each table are those of all together.
         """
+        questions.check_names("search_many", options, ("k", "op", "invert", "exact", "per_place"))
         began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
         wanted = self.in_band(make_filter(bbox, polygon, None, datetime), band)
         here = self.space(space)
@@ -341,6 +342,9 @@ class Archive:
         """Images of the steps of a `path`, float32 (steps, bands, height, width), recipe units,
         by the decoder of each step's tile, without what is coded beside embeddings. Raises
         BadInput."""
+        if missing := {"point", "model_id"} - set(path.column_names):
+            lacks = ", ".join(sorted(missing))
+            raise BadInput(f"decode: expected the table of a path, missing {lacks}")
         points = path.select(["point", "model_id"]).rename_columns(["embedding", "model_id"])
         return decoding.decode_rows(self.weights.plain_decoder, points)
 

@@ -131,6 +131,8 @@ def path(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
 
     picture = out is not None and path_kind(out)
     opened = open_archive(archive)
+    if picture and not opened.space(options["space"]).backbone:
+        raise BadInput("path: expected rows that have a decoder for a picture, found imported ones")
     table = _written(None if picture else out, lambda: opened.path(**options))
     if out is not None and picture:
         write_path(opened, table, out)
@@ -182,19 +184,19 @@ def _lines(table: pa.Table, heads: Sequence[str], names: Sequence[str]) -> list[
     click.option("--labels", metavar="FILE", help="Classes of places: CSV or GeoJSON."),
     click.option("--column", metavar="NAME", default="label", show_default=True),
     _SPACE,
+    BAND,
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--out", metavar="FOLDER", help="Write a report with plots."),
 )
 def evaluate(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     """Measure how well the vectors serve: quantisers, intrinsic dimension, probes of labels."""
     from embarchive.archive import open_archive
-    from embarchive.evaluate import METHODS
     from embarchive.evaluate import evaluate as measure
     from embarchive.report import check_folder, markdown, write_report
 
     if out:
         check_folder(out)
-    options["methods"] = options["methods"] or METHODS
+    options["methods"] = options["methods"] or None
     found = measure(open_archive(archive), progress=partial(shell.progress, "evaluate"), **options)
     if out:
         write_report(found, out)

@@ -19,7 +19,7 @@ import click
 from click.core import ParameterSource
 
 from embarchive import asking, making  # noqa: F401  # their commands
-from embarchive.errors import BadInput, EmbarchiveError
+from embarchive.errors import BadInput, EmbarchiveError, reason_of
 from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE, names_of
 from embarchive.terminal import Shell, cli, columns, command, hit_lines
 
@@ -139,6 +139,7 @@ def decode(shell: Shell, archive: str, geohash: Sequence[str], out: str, **optio
     click.option(
         "--columns", metavar="A,B,…", callback=names_of, help="Default: all but bits, code."
     ),
+    BAND,
     click.option("--int8", is_flag=True, help="Vectors as stored, not as float32."),
 )
 def export(shell: Shell, archive: str, out: str, **options: Any) -> None:
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        return _fail(f"{error.filename or line[0]}: {error.strerror or error}")
+        return _fail(f"{error.filename or line[0]}: {reason_of(error)}")
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
     return 0

@@ -4,6 +4,14 @@ A message names the thing, what was expected and what was found, on one line. Th
 line prints that line and exits with 2; no caller ever sees a traceback for bad input.
 """
 
+import os
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be used, in a few words: pyarrow's own text has its path and the reason
+    once more."""
+    return os.strerror(error.errno) if error.errno else str(error).strip().split("\n")[0][:160]
+
 
 class EmbarchiveError(Exception):
     """Base of all errors raised on purpose by this package."""

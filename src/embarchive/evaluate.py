@@ -2,7 +2,8 @@
 and, with labels, what probes tell from them.
 
 Neighbours are those of the stored numbers, which stand for what the encoder or the import gave;
-rows of the query's own place never count. Intervals are of spatial blocks drawn whole.
+rows of the query's own place never count. Codes are compared with codes, as a search by place of
+the quantised archive does. Intervals are of spatial blocks drawn whole.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from embarchive import measures, probes
 from embarchive.archive import Archive
 from embarchive.errors import BadInput
 from embarchive.exemplars import best_of_places
-from embarchive.filters import Filter
 from embarchive.fit_quantisers import fit_quantiser, parse_quantiser
 from embarchive.labels import classes, read_labels
-from embarchive.reads import ReadPlan
+from embarchive.manifest import Space
+from embarchive.questions import Scope, scope
 from embarchive.rows import embeddings
 
 METHODS = ("int8", "int4", "int2", "bits", "simhash128", "pq16", "turboquant4", "pca32+int8")
@@ -55,20 +56,25 @@ class Sample:
 def evaluate(
     archive: Archive,
     *,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     labels: str | Path | None = None,
     column: str = "label",
     seed: int = 0,
     space: str | None = None,
+    band: str | None = None,
     progress: Report = lambda done, total: None,
 ) -> Doc:
     """A JSON document: space, tiles, rows (sampled), dim, `quantisers` (a row a method),
-    `dimension` (whole and by shard) and, with labels, `labels`. Raises BadInput, MissingExtra."""
-    for name in methods:
-        parse_quantiser(name)
-    here = archive.space(space)
+    `dimension` (whole and by shard) and, with labels, `labels`.
+
+    methods: names of quantisers, default those of METHODS that vectors of this length can have;
+    band: of an archive of single bands the one that is told of. Raises BadInput, MissingExtra.
+    """
+    about = scope(archive, space=space, band=band)
+    here = about.space
+    methods = _methods(methods, archive, here)
     rng = np.random.default_rng(seed)
-    table, shard = read_sample(archive, here.space_id)
+    table, shard = read_sample(about)
     # A file of labels that does not match stops this before any work.
     found = _labelled(table, labels, column)
     sample = _sample(table, shard, here.scale)
@@ -77,8 +83,7 @@ def evaluate(
     steps = 1 + len(methods) * (1 if found is None else 2)
     dimension = _dimensions(sample, rng)
     progress(1, steps)
-    # Quantisers are fitted to those that do not ask.
-    asked = np.sort(rng.permutation(len(sample))[: min(MOST_QUERIES, len(sample) // 2)])
+    asked = np.sort(rng.permutation(len(sample))[:MOST_QUERIES])
     quantisers = []
     for at, name in enumerate(methods):
         quantisers.append(_kept(sample, asked, name, seed))
@@ -102,20 +107,31 @@ def evaluate(
     return document
 
 
-def read_sample(archive: Archive, space_id: str) -> tuple[pa.Table, NDArray[np.int64]]:
+def _methods(wanted: Sequence[str] | None, archive: Archive, here: Space) -> list[str]:
+    """Names of quantisers that fit the vectors of a space; raises BadInput where one that was
+    asked for does not."""
+    quantiser = archive.quantiser(here)
+    dim = quantiser.dim if quantiser else here.dim
+    found = []
+    for name in METHODS if wanted is None else wanted:
+        try:
+            parse_quantiser(name).check(dim)
+        except BadInput:
+            if wanted is None:
+                continue
+            raise
+        found.append(name)
+    return found
+
+
+def read_sample(about: Scope) -> tuple[pa.Table, NDArray[np.int64]]:
     """Every so many rows of a space, MOST_ROWS at most, in order, and the shard of each (n,)."""
-    reads = archive.plan(Filter(), space_id).reads
-    stride = max(1, -(-sum(read.shard.rows for read in reads) // MOST_ROWS))
     names = ("geohash", "datetime", "source", "valid_fraction", "embedding")
-    kept, shard, start = [], [], 0
-    for number, read in enumerate(reads):
-        table = archive.reader.rows(ReadPlan((read,)), Filter(), names)
-        kept.append(table.take(pa.array(np.arange(start, len(table), stride))))
-        shard += [number] * len(kept[-1])
-        start = (start - len(table)) % stride
-    if not kept:
-        raise BadInput(f"space {space_id}: expected tiles to evaluate, found none")
-    return pa.concat_tables(kept).unify_dictionaries().combine_chunks(), np.array(shard, np.int64)
+    plan = about.archive.plan(about.wanted, about.space.space_id)
+    found = about.archive.reader.sample(plan, about.wanted, names, MOST_ROWS)
+    if not len(found[0]):
+        raise BadInput(f"space {about.space.space_id}: expected tiles to evaluate, found none")
+    return found
 
 
 def blocks_of(names: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -134,11 +150,11 @@ def _sample(table: pa.Table, shard: NDArray[np.int64], scale: float) -> Sample:
 
 
 def _kept(sample: Sample, asked: NDArray[np.int64], name: str, seed: int) -> Doc:
-    """What a quantiser keeps of neighbours and distances, fitted to the rows that do not ask."""
-    rest = np.setdiff1d(np.arange(len(sample)), asked)
-    quantiser = fit_quantiser(name, sample.vectors[rest], seed)
+    """What a quantiser keeps of neighbours and distances: fitted as `quantize` does, to the rows
+    that it stores, and asked with their own codes."""
+    quantiser = fit_quantiser(name, sample.vectors, seed)
     coded = quantiser.decode(quantiser.encode(sample.vectors)).astype(np.float32)
-    query = quantiser.query(sample.vectors[asked]).astype(np.float32)
+    query = coded[asked]
     own = sample.geohash[asked], sample.geohash
     true, _ = measures.nearest(sample.vectors[asked], sample.vectors, K, own)
     found, _ = measures.nearest(query, coded, SHORTLIST, own)

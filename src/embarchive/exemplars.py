@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,9 @@ Exemplar = Place | Vector | Image
 
 
 def parse_all(items: Any, precision: int) -> list[Exemplar]:
-    """Exemplars from one item or a sequence of items; a pair of numbers is one point."""
-    if isinstance(items, str | os.PathLike | np.ndarray) or _is_point(items):
+    """Exemplars from one item or several; a pair of numbers is one point. Raises BadInput."""
+    one = isinstance(items, str | os.PathLike | np.ndarray) or _is_point(items)
+    if one or not isinstance(items, Iterable):
         items = [items]
     return [parse(item, precision) for item in items]
 

@@ -36,7 +36,7 @@ Put = Callable[[pa.Table], None]
 class Wanted:
     """Which rows and columns: a box west south east north, a polygon, a date or a range, a space
     (default the newest), columns (default all but bits, code and input_digest); int8: vectors as
-    they are stored."""
+    they are stored; band: of an archive of single bands only this one."""
 
     bbox: Sequence[float] | None = None
     polygon: Any = None
@@ -44,6 +44,7 @@ class Wanted:
     space: str | None = None
     columns: Sequence[str] | None = None
     int8: bool = False
+    band: str | None = None
 
 
 def export(archive: Archive, path: str | Path, wanted: Wanted, progress: Report) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def export(archive: Archive, path: str | Path, wanted: Wanted, progress: Report)
     make = _kind(path)
     space = archive.space(wanted.space)
     names = _columns(archive, wanted)
-    chosen = make_filter(wanted.bbox, wanted.polygon, None, wanted.datetime)
+    where = make_filter(wanted.bbox, wanted.polygon, None, wanted.datetime)
+    chosen = archive.in_band(where, wanted.band)
     plan = archive.plan(chosen, space.space_id)
     count, held = 0, 0
     found: list[pa.Table] = []

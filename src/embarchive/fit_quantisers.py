@@ -37,6 +37,10 @@ class Method:
     kind: str
     number: int
 
+    def decoded(self, dim: int) -> int:
+        """How many numbers the codes of vectors of `dim` numbers decode to."""
+        return self.number if self.kind == "simhash" else self.pca or dim
+
     def check(self, dim: int) -> None:
         """Raises BadInput unless vectors of `dim` numbers can be quantised so."""
         kept = self.pca or dim
@@ -45,6 +49,10 @@ class Method:
         if self.kind == "pq" and kept % self.number:
             raise BadInput(
                 f"{self.name}: expected bytes that divide {kept} numbers, found {self.number}"
+            )
+        if self.kind == "pq" and kept == self.number:
+            raise BadInput(
+                f"{self.name}: expected fewer bytes than {kept} numbers, found {self.number}"
             )
         if self.kind == "simhash" and (self.number % 8 or self.number > MAX_DIM):
             raise BadInput(

@@ -180,6 +180,21 @@ def distance_m(a: ArrayLike, b: ArrayLike) -> Floats:
     return np.asarray(2 * _RADIUS * np.arcsin(np.sqrt(chord)))
 
 
+def box_distance_m(point: Sequence[float], boxes: ArrayLike) -> Floats:
+    """Great-circle metres from a longitude and latitude to the nearest point of each box (n, 4)
+    west south east north, west <= east; 0 inside."""
+    lon, lat = point
+    west, south, east, north = np.asarray(boxes, np.float64).T
+    # The nearest point is on the point's own meridian, or on that side which is nearer.
+    away = np.maximum(np.abs((lon - (west + east) / 2 + 180) % 360 - 180) - (east - west) / 2, 0)
+    turned = np.cos(np.radians(away)), np.sin(np.radians(lat)), np.cos(np.radians(lat))
+    best = np.degrees(np.arctan2(turned[1], turned[2] * turned[0]))
+    sides = [np.clip(best, south, north), south, north]
+    here = np.array([0.0, lat])
+    gaps = [distance_m(here, np.stack([away, side], axis=-1)) for side in sides]
+    return np.asarray(np.min(gaps, axis=0))
+
+
 @dataclass(frozen=True)
 class ChipGrid:
     """The pixels of a chip: height x width squares of `gsd` metres, centred on a cell.

@@ -17,7 +17,7 @@ from embarchive.errors import BadInput
 from embarchive.layouts import Layout, Wishes, look
 from embarchive.manifest import Space
 from embarchive.progress import Report
-from embarchive.quantize import LIMIT, Int8, SimHash, fit_simhash
+from embarchive.quantize import LIMIT, Int8, SimHash, check_bits, fit_simhash
 from embarchive.recipe import Settings
 from embarchive.storage import Store
 from embarchive.strictjson import canonical_json
@@ -111,9 +111,7 @@ def default_bits(dim: int) -> int:
 
 
 def _settings(precision: int, shard: int, dim: int, bits: int, options: Options) -> Settings:
-    if not 0 <= bits <= 4096 or bits % 8 or bits * dim > 2 << 20:
-        most = min(4096, (2 << 20) // dim) // 8 * 8
-        raise BadInput(f"import: bits: expected a multiple of 8, at most {most}, found {bits}")
+    check_bits(bits, dim, "import")
     north = 180 / 2 ** geohash.halvings(precision)[1]
     return Settings(
         precision=precision,

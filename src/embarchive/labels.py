@@ -21,6 +21,10 @@ from embarchive.errors import BadInput
 
 # Class -> how often, of each cell.
 Votes = dict[str, Counter[str]]
+# What reading another document than a FeatureCollection raises.
+_OTHER = (
+    ValueError, KeyError, TypeError, AttributeError, RecursionError, shapely.errors.GEOSException,
+)  # fmt: skip
 
 
 def read_labels(path: str | Path, column: str, cells: Sequence[str]) -> dict[str, str]:
@@ -45,7 +49,10 @@ def read_labels(path: str | Path, column: str, cells: Sequence[str]) -> dict[str
 
 
 def _from_rows(where: str, text: str, column: str, cells: list[str], votes: Votes) -> None:
-    rows = list(csv.DictReader(io.StringIO(text)))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except csv.Error as error:
+        raise BadInput(f"{where}: expected CSV, found {error}") from None
     heads = list(rows[0]) if rows else []
     placed = "geohash" in heads or {"lon", "lat"} <= set(heads)
     if column not in heads or not placed:
@@ -69,7 +76,7 @@ def _from_features(where: str, text: str, column: str, cells: list[str], votes: 
     try:
         features = json.loads(text)["features"]
         pairs = [(one["properties"][column], shape(one["geometry"])) for one in features]
-    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.GEOSException):
+    except _OTHER:
         raise BadInput(
             f"{where}: expected a FeatureCollection whose features have a geometry and the "
             f"property {column}, found another document"
@@ -77,6 +84,8 @@ def _from_features(where: str, text: str, column: str, cells: list[str], votes: 
     centres = grid.centers(np.array(cells, dtype=np.str_)) if cells else np.zeros((0, 2))
     points, classes = [], []
     for name, geometry in pairs:
+        if geometry.is_empty:
+            raise BadInput(f"{where}: expected points and polygons, found an empty one")
         if geometry.geom_type == "Point":
             points.append([geometry.x, geometry.y])
             classes.append(name)

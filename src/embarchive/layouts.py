@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embarchive import points
-from embarchive.errors import BadInput
+from embarchive.errors import BadInput, reason_of
 
 VECTORS = ("embedding", "embeddings", "vector", "vectors", "features")
 GEOMETRIES = ("geometry", "geom")
@@ -94,12 +94,14 @@ def look(path: str | Path, wishes: Wishes) -> Layout:
     schema, metadata = file.schema_arrow, file.metadata.metadata or {}
     if not file.metadata.num_rows:
         raise BadInput(f"{where}: expected rows, found none")
-    geo = _metadata(metadata, b"geo").get("columns", {})
+    geo = _metadata(metadata, b"geo")
     vector = _vector(schema, wishes, where)
-    place = _place(schema, wishes, _metadata(metadata, b"geo"), where)
-    crs = (
-        points.crs_of(schema.field(place[0]), geo.get(place[0])) if _shaped(schema, place) else None
-    )
+    place = _place(schema, wishes, geo, where)
+    about = _nested(geo, "columns").get(place[0])
+    crs = points.crs_of(schema.field(place[0]), about) if _shaped(schema, place) else None
+    valid = _named(schema, None, ("valid_fraction",), where, "valid fraction")
+    for name in (*(place if len(place) == 2 else ()), *([valid] if valid else [])):
+        _check_numbers(schema, name, where)
     dim, precision = _first(file, vector, place, where)
     kind = schema.field(vector[0]).type
     return Layout(
@@ -116,7 +118,7 @@ def look(path: str | Path, wishes: Wishes) -> Layout:
         source=_named(
             schema, wishes.source, ("source",) * (precision is not None), where, "source"
         ),
-        valid=_named(schema, None, ("valid_fraction",), where, "valid fraction"),
+        valid=valid,
         scale=_scale(metadata),
     )
 
@@ -126,7 +128,7 @@ def open_parquet(path: str | Path, where: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except OSError as error:
-        raise BadInput(f"{where}: cannot be read: {error.strerror or first_line(error)}") from None
+        raise BadInput(f"{where}: cannot be read: {reason_of(error)}") from None
     except pa.ArrowException as error:
         raise BadInput(f"{where}: expected a Parquet file, found {first_line(error)}") from None
 
@@ -134,8 +136,14 @@ def open_parquet(path: str | Path, where: str) -> pq.ParquetFile:
 def _metadata(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
     try:
         found = json.loads(metadata.get(key, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _nested(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object inside one of a stranger's; empty where something else stands there."""
+    found = document.get(key)
     return found if isinstance(found, dict) else {}
 
 
@@ -143,9 +151,11 @@ def _scale(metadata: Mapping[bytes, bytes]) -> float | None:
     """The int8 step of the archive that a file is of: one of its shards, or an export."""
     stamp = _metadata(metadata, b"embarchive").get("scale")
     if stamp is None:
-        stamp = _metadata(metadata, b"emb").get("emb:quantization", {}).get("scale", [None])[0]
-    good = isinstance(stamp, int | float) and np.isfinite(stamp) and stamp > 0
-    return float(stamp) if good else None
+        scales = _nested(_metadata(metadata, b"emb"), "emb:quantization").get("scale")
+        stamp = scales[0] if isinstance(scales, list) and scales else None
+    if not isinstance(stamp, int | float) or not 0 < stamp <= sys.float_info.max:
+        return None
+    return float(stamp)
 
 
 def _listing(schema: pa.Schema) -> str:
@@ -182,6 +192,13 @@ def is_text(kind: pa.DataType) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_int8(kind))
+
+
+def _check_numbers(schema: pa.Schema, name: str, where: str) -> None:
+    kind = schema.field(name).type
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    if not any(one(kind) for one in known):
+        raise BadInput(f"{where}: expected {name} to be numbers, found {str(kind)[:40]}")
 
 
 def _vector(schema: pa.Schema, wishes: Wishes, where: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from embarchive.parts import (
     part_ref,
     part_table,
 )
+from embarchive.quantize import MAX_BITS
 from embarchive.recipe import Settings
 from embarchive.strictjson import (
     build,
@@ -340,7 +341,7 @@ def _settings(values: Any, name: str) -> Settings:
             raise Damaged(
                 f"{name}: settings: expected {key} in 0 to {most}, found {getattr(settings, key)}"
             )
-    if not 0 <= settings.bits <= 4096 or settings.bits % 8:
+    if not 0 <= settings.bits <= MAX_BITS or settings.bits % 8:
         raise Damaged(f"{name}: settings: expected bits in eights, found {settings.bits}")
     if not 0 <= settings.packed <= 4096:
         raise Damaged(f"{name}: settings: expected packed to 4096, found {settings.packed}")

@@ -23,24 +23,26 @@ _POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")]
 _DEGREES = {("OGC", "CRS84"), ("EPSG", "4326"), ("OGC", "CRS84H"), ("EPSG", "4979")}
 
 
-def centres(column: pa.Array, degrees: bool) -> tuple[Floats, Floats]:
+def centres(
+    column: pa.Array, degrees: bool, where: str = "geometry", first: int = 1
+) -> tuple[Floats, Floats]:
     """x and y float64 (n,) of the centres of geometries' bounds; NaN where there is none.
 
     column: WKB, or points, lines or polygons as nested lists of coordinates; degrees: whether x is
-    a longitude, so that what is wider than half the globe crosses the antimeridian. Raises
-    BadInput.
+    a longitude, so that what is wider than half the globe crosses the antimeridian; where, first:
+    the file and the number of the first row, for errors. Raises BadInput.
     """
     plain = column.storage if isinstance(column, pa.ExtensionArray) else column
     if _is_binary(plain.type):
-        return _from_wkb(plain, degrees)
-    x, y, offsets = _coordinates(plain)
+        return _from_wkb(plain, degrees, where, first)
+    x, y, offsets = _coordinates(plain, where)
     return _middles(x, y, offsets, plain, degrees)
 
 
-def crs_of(field: pa.Field, geo: Mapping[str, Any] | None) -> Any:
+def crs_of(field: pa.Field, geo: Any) -> Any:
     """The coordinate system of a geometry column as PROJJSON or text; None for longitude and
-    latitude, and where none is said. geo: its entry in the GeoParquet metadata."""
-    if geo is not None:
+    latitude, and where none is said. geo: its entry in the GeoParquet metadata, whatever it is."""
+    if isinstance(geo, Mapping):
         crs = geo.get("crs")
     else:
         text = (field.metadata or {}).get(b"ARROW:extension:metadata", b"{}")
@@ -98,15 +100,17 @@ def _is_binary(kind: pa.DataType) -> bool:
     )
 
 
-def _from_wkb(column: pa.Array, degrees: bool) -> tuple[Floats, Floats]:
+def _from_wkb(column: pa.Array, degrees: bool, where: str, first: int) -> tuple[Floats, Floats]:
     points = _plain_points(column)
     if points is not None:
         return points["x"].astype(np.float64), points["y"].astype(np.float64)
+    stored = np.array(column.to_pylist(), dtype=object)
     try:
-        shapes = shapely.from_wkb(np.array(column.to_pylist(), dtype=object))
+        shapes = shapely.from_wkb(stored)
     except (shapely.errors.ShapelyError, TypeError) as error:
         reason = str(error).split("\n")[0][:120]
-        raise BadInput(f"geometry: expected WKB, found {reason}") from None
+        row = first + _first_odd(stored)
+        raise BadInput(f"{where}: row {row}: expected WKB, found {reason}") from None
     sides = shapely.bounds(shapes).reshape(-1, 4)
     wide = degrees & (sides[:, 2] - sides[:, 0] > 180)
     for row in np.flatnonzero(wide).tolist():
@@ -114,6 +118,16 @@ def _from_wkb(column: pa.Array, degrees: bool) -> tuple[Floats, Floats]:
         x = np.where(x < 0, x + 360, x)
         sides[row] = x.min(), y.min(), x.max(), y.max()
     return _centre(sides[:, 0], sides[:, 2], degrees), (sides[:, 1] + sides[:, 3]) / 2
+
+
+def _first_odd(stored: NDArray[np.object_]) -> int:
+    """Number of the first value that shapely cannot read."""
+    for at, value in enumerate(stored.tolist()):
+        try:
+            shapely.from_wkb(value)
+        except (shapely.errors.ShapelyError, TypeError):
+            return at
+    return 0
 
 
 def _plain_points(column: pa.Array) -> Any:
@@ -132,7 +146,7 @@ def _plain_points(column: pa.Array) -> Any:
 # ---------------------------------------------------------------- geoarrow
 
 
-def _coordinates(column: pa.Array) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _coordinates(column: pa.Array, where: str) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """x and y of all coordinates, and where those of each row begin and end (n + 1,)."""
     kind = column.type
     if pa.types.is_struct(kind) and {"x", "y"} <= {field.name for field in kind}:
@@ -146,9 +160,9 @@ def _coordinates(column: pa.Array) -> tuple[Floats, Floats, NDArray[np.int64]]:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         offsets = column.offsets.to_numpy().astype(np.int64)
         inside = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-        x, y, inner = _coordinates(inside)
+        x, y, inner = _coordinates(inside, where)
         return x, y, inner[offsets - offsets[0]]
-    raise BadInput(f"geometry: expected WKB or geoarrow coordinates, found {str(kind)[:80]}")
+    raise BadInput(f"{where}: expected WKB or geoarrow coordinates, found {str(kind)[:80]}")
 
 
 def _middles(

@@ -23,7 +23,9 @@ LIMIT = 127
 HEADROOM = 1.05
 # Offsets lie at these quantiles of what the planes see in the training sample.
 SPREAD = (0.3, 0.7)
-MAX_BITS = 65_536
+# SimHash bits of a row, and numbers of a vector, that an archive may have; the bytes of planes that
+# a generation has room for.
+MAX_BITS, MAX_PLANES = 4096, 2 << 20
 # 1023 * 128 * 128 < 2**24: sums of products of int8 are exact in float32 up to here.
 _EXACT_DIM = 1023
 _CHUNK = 65_536
@@ -178,6 +180,15 @@ def fit_simhash(q: Int8s, bits: int, seed: int) -> SimHash | None:
     return SimHash(planes, seen[rows, np.arange(bits)].astype(np.int32))
 
 
+def check_bits(bits: int, dim: int, asked: str) -> int:
+    """The bits themselves where vectors of `dim` numbers (of several spaces: all together) can have
+    as many. asked: by what, for errors. Raises BadInput."""
+    most = min(MAX_BITS, MAX_PLANES // dim) // 8 * 8
+    if not 0 <= bits <= most or bits % 8:
+        raise BadInput(f"{asked}: bits: expected a multiple of 8, at most {most}, found {bits}")
+    return bits
+
+
 def hamming(bits: NDArray[np.uint8], query: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Differing bits between rows uint8 (n, W) and one code uint8 (W,): uint16 (n,)."""
     if bits.ndim != 2 or query.shape != bits.shape[1:]:
@@ -206,7 +217,7 @@ def squared_l2_many(q: Int8s, p: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         raise BadInput(f"distance: expected vectors of one length, found {q.shape} and {p.shape}")
     out = np.empty((len(p), len(q)), dtype=np.int64)
     own = np.sum(p.astype(np.int64) ** 2, axis=1)[:, None]
-    kind: Any = np.float32 if _fits(q, p) else np.int64
+    kind: Any = np.float32 if _fits(q, p) else np.float64 if _fits_wide(q, p) else np.int64
     columns = np.ascontiguousarray(p.astype(kind).T)
     size = max(1024, _CHUNK // max(1, len(p)))
     for start in range(0, len(q), size):
@@ -227,6 +238,12 @@ def _products(q: Int8s, planes: Int8s) -> NDArray[Any]:
 def _fits(q: Int8s, p: NDArray[np.integer[Any]]) -> bool:
     small = not p.size or (int(p.min()) >= -128 and int(p.max()) <= 127)
     return small and q.shape[1] <= _EXACT_DIM and q.dtype == np.int8
+
+
+def _fits_wide(q: Int8s, p: NDArray[np.integer[Any]]) -> bool:
+    """Whether sums of products are whole numbers below 2**53, exact in float64."""
+    small = not p.size or (int(p.min()) >= -(2**15) and int(p.max()) < 2**15)
+    return small and q.shape[1] <= 2**20 and q.dtype == np.int8
 
 
 def _is_int(value: Any, low: int, high: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from embarchive.search import NEEDS, Query, rank
 if TYPE_CHECKING:
     from embarchive.archive import Archive
 
+WHERE = ("bbox", "polygon", "datetime", "space", "band")
 Reduce = Callable[[pa.Table], pa.Table]
 
 
@@ -58,6 +59,15 @@ class Scope:
             held = found if held is None else (join or reduce)(_joined([held, found]))
         assert held is not None
         return held
+
+
+def check_names(method: str, given: Iterable[str], known: Sequence[str] = WHERE) -> None:
+    """Raises TypeError in the name of a public method for an option that it does not have."""
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"Archive.{method}() has no option {name!r}, expected {', '.join(known)}"
+            )
 
 
 def scope(
@@ -92,6 +102,7 @@ def change(
     **where: Any,
 ) -> pa.Table:
     """See `Archive.change`."""
+    check_names("change", where)
     began = time.monotonic()
     asked, spans = Asked(k, floor, valid, plain), changes.windows_of(windows)
     precision = archive.settings.precision
@@ -185,6 +196,7 @@ def view(
     **where: Any,
 ) -> pa.Table:
     """See `Archive.view`."""
+    check_names("view", where)
     began = time.monotonic()
     near, far = (parse_all(items, archive.settings.precision) for items in (like, unlike))
     views.check_kind(kind, bool(near), bool(far), threshold)
@@ -241,6 +253,7 @@ def _query(about: Scope, near: Sequence[Exemplar], far: Sequence[Exemplar]) -> Q
 
 def path(archive: Archive, a: Any, b: Any, steps: int = 8, **where: Any) -> pa.Table:
     """See `Archive.path`."""
+    check_names("path", where)
     began = time.monotonic()
     interpolation.check_steps(steps)
     ends = [parse(item, archive.settings.precision) for item in (a, b)]

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embarchive import manifest, memory
 from embarchive.digests import BLOCK
@@ -218,6 +220,23 @@ class Reader:
                 ahead = coming
             assert ahead is not None
             yield ahead.result()
+
+    def sample(
+        self, plan: ReadPlan, wanted: Filter, columns: Sequence[str], most: int
+    ) -> tuple[pa.Table, NDArray[np.int64]]:
+        """Every so many rows of the plan's shards, `most` at most, of those that match; a shard at
+        a time, each sorted as by `rows`. Also the number of each row's read in the plan (n,)."""
+        stride = max(1, -(-sum(read.shard.rows for read in plan.reads) // most))
+        kept, numbers, start = [self.rows(ReadPlan(()), wanted, columns)], [], 0
+        for number, read in enumerate(plan.reads):
+            table = self.rows(ReadPlan((read,)), wanted, columns)
+            some = table.take(pa.array(np.arange(start, len(table), stride)))
+            start = (start - len(table)) % stride
+            kept += [some] if len(some) else []
+            numbers += [number] * len(some)
+        found = kept[1:] or kept
+        table = pa.concat_tables(found).unify_dictionaries().combine_chunks()
+        return table, np.array(numbers, np.int64)
 
     def _rows(self, plan: ReadPlan, wanted: Filter, names: Sequence[str]) -> pa.Table:
         tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)

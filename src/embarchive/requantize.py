@@ -62,9 +62,10 @@ def requantize(
             f"{store.root}: expected no archive there yet, found generation "
             f"{held.generation.number}"
         )
-    bits = _bits(settings, bits)
     for space in archive.spaces:
         asked.check(space.dim)
+    decoded = sum(asked.decoded(space.dim) for space in archive.spaces)
+    bits = quantize.check_bits(settings.bits if bits is None else bits, decoded or 1, "quantize")
     store.check_writable()
     works = [_prepare(archive, space, asked, bits) for space in archive.spaces]
     if not works:
@@ -124,26 +125,13 @@ class _Work:
         return float(both.sum() / there.sum()) if there.any() else float("nan")
 
 
-def _bits(settings: Settings, bits: int | None) -> int:
-    if bits is None:
-        return settings.bits
-    if not 0 <= bits <= 1024 or bits % 8:
-        raise BadInput(f"quantize: expected bits in eights up to 1024, found {bits}")
-    return bits
-
-
 def _prepare(archive: Archive, space: Space, method: Method, bits: int) -> _Work:
     """A quantiser fitted to a sample of a space, and the queries to watch."""
-    reads = archive.plan(Filter(), space.space_id).reads
-    if not reads:
+    plan = archive.plan(Filter(), space.space_id)
+    if not plan.reads:
         raise BadInput(f"space {space.space_id}: expected tiles to fit to, found none")
-    stride = -(-sum(read.shard.rows for read in reads) // SAMPLE)
-    found: list[tuple[NDArray[np.str_], Int8s]] = []
-    for read in reads:
-        table = _rows(archive, read, ("geohash", "embedding"))
-        kept = table.take(pa.array(np.arange(0, len(table), stride)))
-        found.append((np.array(kept["geohash"].to_pylist()), embeddings(kept)))
-    names, q = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    table, _ = archive.reader.sample(plan, Filter(), ("geohash", "embedding"), SAMPLE)
+    names, q = np.array(table["geohash"].to_pylist()), embeddings(table)
     quantiser = fit_quantiser(method.name, _floats(q, space))
     decoded = quantiser.decode(quantiser.encode(_floats(q, space)))
     simhash = quantize.fit_simhash(decoded, bits, 0)
@@ -169,11 +157,7 @@ def _nearest(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The nearest rows so far and those of a chunk (n, D) together, of equals the first; of rows of
     the query's own cell (`same`) none."""
-    kind = np.float32 if q.shape[1] <= 1023 else np.float64
-    left: NDArray[Any] = asked.astype(kind)
-    right: NDArray[Any] = q.astype(kind)
-    gaps = (left**2).sum(axis=1)[:, None] - 2 * (left @ right.T) + (right**2).sum(axis=1)
-    gaps = np.where(same, np.inf, gaps)
+    gaps = np.where(same, np.inf, quantize.squared_l2_many(q, asked))
     far = np.concatenate([held[0], gaps], axis=1)
     number = np.concatenate([held[1], np.where(same, -1, numbers)], axis=1)
     first = np.argsort(far, axis=1, kind="stable")[:, :NEIGHBOURS]

@@ -17,10 +17,9 @@ from embarchive.codes import PLACE
 from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.exemplars import Exemplar, Place, Vector, choose_row, nearest_cell, parse_all
 from embarchive.filters import Filter
-from embarchive.manifest import ShardRow
 from embarchive.quantisers import Quantiser
 from embarchive.quantize import Int8
-from embarchive.reads import ReadPlan
+from embarchive.reads import ReadPlan, read_plan
 from embarchive.rows import ORDER, date_keys, embeddings
 
 if TYPE_CHECKING:
@@ -240,21 +239,24 @@ def rows_of_places(
 
 
 def _nearest(archive: Archive, geohash: str, space_id: str) -> str:
-    """The archive's cell nearest to one that it lacks: the nearest shard's nearest cell."""
+    """The archive's cell nearest to one that it lacks; shards are read as long as one may hold a
+    nearer cell."""
     ours = [one for one in archive.shards() if space_id == one.space_id]
     if not ours:
         return "none"
-    lon, lat = grid.centers(np.array([geohash]))[0]
-
-    def gap(shard: ShardRow) -> float:
-        west, south, east, north = shard.bbox
-        away = max(west - lon, lon - east, 0.0)
-        return float(max(south - lat, lat - north, 0.0) ** 2 + min(away, 360 - away) ** 2)
-
-    shard = min(ours, key=gap)
-    wanted = Filter(bbox=shard.bbox)
-    names = archive.reader.rows(archive.plan(wanted, space_id), wanted, ["geohash"])["geohash"]
-    return nearest_cell(geohash, names.unique().to_pylist())
+    here = grid.centers(np.array([geohash]))[0]
+    gaps = grid.box_distance_m(here, [shard.bbox for shard in ours])
+    best, least = "none", np.inf
+    for at in np.argsort(gaps, kind="stable").tolist():
+        if gaps[at] > least:
+            break
+        plan = read_plan([ours[at]], Filter(), space_id)
+        names = archive.reader.rows(plan, Filter(), ["geohash"])["geohash"].unique().to_pylist()
+        found = nearest_cell(geohash, names)
+        gap = float(grid.distance_m(here, grid.centers(np.array([found]))[0]))
+        if gap < least:
+            best, least = found, gap
+    return best
 
 
 def _quantised(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from embarchive import decode, grid, shards
 from embarchive.archive import Archive
-from embarchive.errors import BadInput
+from embarchive.errors import BadInput, reason_of
 from embarchive.exemplars import best_of_places
 from embarchive.rows import SIDES
 
@@ -49,7 +49,7 @@ def aside(path: str | Path) -> Iterator[Path]:
         yield part
         part.replace(target)
     except OSError as error:
-        raise BadInput(f"out: cannot write {path}: {error.strerror or error}") from None
+        raise BadInput(f"out: cannot write {path}: {reason_of(error)}") from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -79,7 +79,7 @@ def _batch(layout: Layout, batch: pa.RecordBatch, first: int, vectors: bool) -> 
         when = _moments(columns[layout.datetime], layout.said, first)
     valid = np.ones(n, np.float32)
     if layout.valid:
-        valid = np.nan_to_num(_numbers(columns[layout.valid], np.float32), nan=1.0)
+        valid = _shares(columns[layout.valid], layout.said, first)
     return Batch(
         first=first,
         cells=_cells(layout, [columns[name] for name in layout.place], first),
@@ -134,6 +134,17 @@ def _numbers(column: pa.Array, kind: Any) -> NDArray[Any]:
         return np.asarray(column.to_numpy(zero_copy_only=False)).astype(kind)
 
 
+def _shares(column: pa.Array, where: str, first: int) -> NDArray[np.float32]:
+    """Shares of valid pixels, 1 for null. Raises BadInput for a row with another number."""
+    found = _numbers(column, np.float32)
+    found[np.isnan(found)] = 1
+    odd = ~((found >= 0) & (found <= 1))
+    if odd.any():
+        what = f"{found[odd][0]:g}"
+        _refuse(odd, where, first, "a valid_fraction of 0 to 1", what)
+    return cast("NDArray[np.float32]", found)
+
+
 def _cells(layout: Layout, columns: Sequence[pa.Array], first: int) -> Codes:
     """Cells at precision 12. Raises BadInput for a row without a place on the globe."""
     where = layout.said
@@ -142,7 +153,7 @@ def _cells(layout: Layout, columns: Sequence[pa.Array], first: int) -> Codes:
     if len(columns) == 2:
         lon, lat = (_numbers(column, np.float64) for column in columns)
     else:
-        lon, lat = points.centres(columns[0], layout.crs is None)
+        lon, lat = points.centres(columns[0], layout.crs is None, where, first)
     _refuse(np.isnan(lon) | np.isnan(lat), where, first, "a place", "none")
     if layout.crs is not None:
         lon, lat = points.to_degrees(lon, lat, layout.crs, where)
@@ -157,9 +168,19 @@ def _cells(layout: Layout, columns: Sequence[pa.Array], first: int) -> Codes:
 def _spelt(column: pa.Array, precision: int, where: str, first: int) -> Codes:
     names = np.asarray(column.fill_null("").to_pylist(), dtype=np.str_)
     _refuse(np.char.str_len(names) != precision, where, first, f"{precision} letters", "others")
+    known = np.isin(_letters(names), list(geohash.ALPHABET)).all(axis=1)
+    odd = np.asarray(~known | (precision > geohash.LONGEST))
+    if odd.any():
+        expected = f"a geohash of 1 to {geohash.LONGEST} of {geohash.ALPHABET}"
+        _refuse(odd, where, first, expected, repr(str(names[odd][0])[:40]))
     across, up, _ = geohash.to_indices(geohash.as_names(names))
     code = geohash.interleave(across, up, precision)
     return code << np.uint64(5 * (geohash.LONGEST - precision))
+
+
+def _letters(names: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Texts of one length as letters (n, length)."""
+    return np.ascontiguousarray(names).view("<U1").reshape(len(names), -1)
 
 
 def _moments(column: pa.Array, where: str, first: int) -> NDArray[np.int64]:
@@ -167,7 +188,12 @@ def _moments(column: pa.Array, where: str, first: int) -> NDArray[np.int64]:
     kind = column.type
     if is_text(kind) or pa.types.is_dictionary(kind):
         words = column.cast(pa.string()).dictionary_encode()
-        moments = [_moment(text, where) for text in words.dictionary.to_pylist()]
+        moments = [_moment(text) for text in words.dictionary.to_pylist()]
+        unread = [at for at, moment in enumerate(moments) if moment is None]
+        odd = pc.is_in(words.indices, pa.array(unread, words.indices.type))
+        if unread:
+            what = repr(words.dictionary[unread[0]].as_py()[:40])
+            _refuse(np.asarray(odd.to_numpy(zero_copy_only=False)), where, first, "a date", what)
         column = pa.array(moments, pa.timestamp("us", "UTC")).take(words.indices)
     elif pa.types.is_integer(kind):
         years = _numbers(column.cast(pa.float64()), np.float64)
@@ -183,16 +209,14 @@ def _moments(column: pa.Array, where: str, first: int) -> NDArray[np.int64]:
     return np.asarray(micros.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _moment(text: str, where: str) -> Any:
+def _moment(text: str) -> Any:
+    """The moment that a text says, None where it says none."""
     if re.fullmatch(r"\d{4}", text.strip()):
         return parse_date(f"{text.strip()}-01-01")
     try:
         return parse_date(text.strip())
     except BadInput:
-        found = dates.find_date(text)
-        if found is None:
-            raise BadInput(f"{where}: expected a date, found {text[:40]!r}") from None
-        return found
+        return dates.find_date(text)
 
 
 def _refuse(bad: NDArray[np.bool_], where: str, first: int, expected: str, found: str) -> None:
