@@ -184,7 +184,9 @@ def _cluster(engine: Engine) -> Iterator[Pool]:
         ray.init(**quiet)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         where = engine.address or "this machine"
-        raise BadInput(f"ray: expected a cluster at {where}, found none: {_line(error)}") from None
+        hint = " (a cluster with a token wants it in RAY_AUTH_TOKEN)" if engine.address else ""
+        said = f"ray: expected a cluster at {where}, found none: {_line(error)}{hint}"
+        raise BadInput(said) from None
     try:
         known: Callable[[], Any] = ray.nodes
         nodes = [node["Resources"] for node in known() if node["Alive"]]
