@@ -14,6 +14,7 @@ from archives import make_archive, make_cells
 
 import embarchive
 from embarchive.cli import cli, main
+from embarchive.engine import Engine
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
 from embarchive.search import OPS
@@ -87,7 +88,7 @@ def test_build_passes_scenes_recipe_and_workers_on(capsys, jobs):
     )  # fmt: skip
     (scenes, target, recipe), named = jobs["build"]
     assert status == 0
-    assert (scenes, target, named["workers"]) == (["a.tif", "b"], "A", 2)
+    assert (scenes, target, named["engine"]) == (["a.tif", "b"], "A", Engine("process", 2))
     assert recipe == Recipe(precision=6, bands=("B04", "B08"), codec="full", seed=3)
     assert json.loads(out)["bytes"] == {"total": 1234}
 
@@ -120,6 +121,8 @@ def test_the_steps_of_an_array_job_pass_plan_and_part_on(capsys, jobs):
         "build a",
         "build --out A",
         "build a --out A --engine serial --workers 2",
+        "build a --out A --engine process --ray-address auto",
+        "build a --out A --gpus-per-worker 1",
         "build a --out A --codec none",
         "build a --out A --bands B1,B1",
         "build a --out A --recipe none.toml",

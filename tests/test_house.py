@@ -42,6 +42,7 @@ DOORS = {
     "uvicorn": {"serve"},
     "numba": {"compiled"},
     "scipy": {"views"},
+    "ray": {"engine"},
     "click": {"options", "terminal", "making", "asking", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and
@@ -54,7 +55,7 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 # Tests of more than one module, and of the page.
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
-    "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_imported",
+    "manifests", "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_imported",
     "viewer_packed",
 }  # fmt: skip
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from embarchive import engine, fitting, model, tiles
+from embarchive import fitting, model, tiles
+from embarchive.engine import Engine, Pool, opened
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
@@ -36,19 +37,35 @@ _log = logging.getLogger("embarchive")
 
 
 def build(
-    scenes: Sequence[str], out: str, recipe: Recipe, *, workers: int, progress: Report
+    scenes: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+    engine: Engine | None = None,
+    progress: Report,
 ) -> dict[str, Any]:
-    """Plan, train, encode and commit; the `build` document of the command line."""
-    return _run(out, partial(plan, scenes, out, recipe, parts=1), workers, progress)
+    """Plan, train, encode and commit; the `build` document of the command line.
+
+    engine: where parts run; default in `workers` processes, or in this one.
+    """
+    begin = partial(plan, scenes, out, recipe, parts=1)
+    return _run(out, begin, engine or _local(workers), progress)
 
 
 def reencode(
-    scenes: Sequence[str], out: str, recipe: Recipe, *, workers: int, progress: Report
+    scenes: Sequence[str],
+    out: str,
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+    engine: Engine | None = None,
+    progress: Report,
 ) -> dict[str, Any]:
     """Train the networks of a new space on scenes and encode them in it, beside what the archive
     has; the document of `build`. Raises NotAnArchive."""
     begin = partial(plan, scenes, out, recipe, parts=1, new_space=True)
-    done = _run(out, begin, workers, progress)
+    done = _run(out, begin, engine or _local(workers), progress)
     if not done["added"]:
         said = "reencode: the same scenes and recipe gave space %s, which the archive has already"
         _log.warning(said, done["space_id"])
@@ -69,27 +86,49 @@ def train(
     return done if backbone else done | watch(out, plan=plan, part=part, progress=progress)
 
 
+def _local(workers: int) -> Engine:
+    return Engine("process", workers) if workers > 1 else Engine()
+
+
 def _run(
-    out: str, begin: Callable[[], dict[str, Any]], workers: int, progress: Report
+    out: str, begin: Callable[[], dict[str, Any]], engine: Engine, progress: Report
 ) -> dict[str, Any]:
     began = time.monotonic()
-    made = begin()
-    try:
-        train(out, plan=made["plan"], part=None, backbone=False, progress=progress)
-    except BadInput:
-        Staging(open_store(out), made["plan"]).clear_if_idle()
-        raise
-    parts = max(-(-int(made["tiles"]) // PART_TILES), 2 * workers if workers > 1 else 1)
-    if workers > 1:
-        task = partial(_encode_part, out, made["plan"])
-        for done, _ in enumerate(engine.run(task, parts, workers)):
-            progress("encode parts", done + 1, parts)
-    else:
-        for part in range(parts):
-            encode(out, plan=made["plan"], part=(part, parts), progress=progress)
+    # An engine that cannot work says so before anything is written.
+    with opened(engine) as pool:
+        made = begin()
+        try:
+            _train_all(out, made, pool, progress)
+        except BadInput:
+            Staging(open_store(out), made["plan"]).clear_if_idle()
+            raise
+        encoded = _encode_all(out, made, pool, progress)
     return commit(out, plan=made["plan"], progress=progress) | {
-        "seconds": round(time.monotonic() - began, 3)
+        "encoded": encoded,
+        "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def _train_all(out: str, made: dict[str, Any], pool: Pool, progress: Report) -> None:
+    """Regions by part where workers may be on other machines: on this one, one process trains
+    them on all cores."""
+    parts = min(pool.workers, int(made["regions"]))
+    spread = pool.spread and parts > 1
+    train(out, plan=made["plan"], part=None, backbone=spread, progress=progress)
+    if spread:
+        pool.run(partial(_train_part, out, made["plan"]), parts, "train parts", progress)
+
+
+def _encode_all(out: str, made: dict[str, Any], pool: Pool, progress: Report) -> int:
+    least = 2 * pool.workers if pool.workers > 1 else 1
+    parts = max(-(-int(made["tiles"]) // PART_TILES), least)
+    if pool.workers > 1:
+        task = partial(_encode_part, out, made["plan"])
+        return pool.run(task, parts, "encode parts", progress)
+    return sum(
+        encode(out, plan=made["plan"], part=(part, parts), progress=progress)["shards"]
+        for part in range(parts)
+    )
 
 
 def dry_run(scenes: Sequence[str], out: str, recipe: Recipe) -> dict[str, Any]:
@@ -173,5 +212,14 @@ def plan(
     }
 
 
-def _encode_part(out: str, plan_id: str, part: int, parts: int) -> None:
-    encode(out, plan=plan_id, part=(part, parts), progress=lambda stage, done, total: None)
+def _train_part(out: str, plan_id: str, part: int, parts: int) -> int:
+    done = train(out, plan=plan_id, part=(part, parts), backbone=False, progress=_unheard)
+    return int(done["regions"])
+
+
+def _encode_part(out: str, plan_id: str, part: int, parts: int) -> int:
+    return int(encode(out, plan=plan_id, part=(part, parts), progress=_unheard)["shards"])
+
+
+def _unheard(stage: str, done: int, total: int) -> None:
+    """Progress within a worker, which nobody hears."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from embarchive.errors import BadInput
+from embarchive.engine import Engine
 from embarchive.options import (
     ARCHIVE,
     ENGINE,
@@ -19,7 +18,6 @@ from embarchive.options import (
     RECIPE,
     SCENE_WISHES,
     SCENES,
-    WORKERS,
 )
 from embarchive.recipe import Recipe, read_recipe
 from embarchive.terminal import Shell, command, size_lines
@@ -31,8 +29,7 @@ WISHES = ("vector", "geometry", "lon", "lat", "datetime", "source")
     SCENES,
     OUT,
     *RECIPE,
-    ENGINE,
-    WORKERS,
+    *ENGINE,
     click.option("--dry-run", is_flag=True, help="Say tiles, bytes and time; write nothing."),
 )
 def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None:
@@ -40,33 +37,30 @@ def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None
 
     SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items.
     """
-    dry, engine = options.pop("dry_run"), options.pop("engine")
-    workers = _workers(engine, options.pop("workers"))
-    recipe = _recipe(**options)
+    dry = options.pop("dry_run")
+    where, recipe = _engine(options), _recipe(**options)
     from embarchive import jobs
 
     if dry:
         shell.say(jobs.dry_run(list(scenes), out, recipe))
         return
-    shell.say(jobs.build(list(scenes), out, recipe, workers=workers, progress=shell.progress))
+    shell.say(jobs.build(list(scenes), out, recipe, engine=where, progress=shell.progress))
 
 
 @command(
     ARCHIVE,
     SCENES,
     *RECIPE,
-    ENGINE,
-    WORKERS,
+    *ENGINE,
 )
 def reencode(shell: Shell, archive: str, scenes: Sequence[str], **options: Any) -> None:
     """Train a new encoder on SCENES and encode them in an embedding space of its own, beside
     what ARCHIVE has."""
-    workers = _workers(options.pop("engine"), options.pop("workers"))
-    recipe = _recipe(**options)
+    where, recipe = _engine(options), _recipe(**options)
     from embarchive import jobs
 
     progress = shell.progress
-    shell.say(jobs.reencode(list(scenes), archive, recipe, workers=workers, progress=progress))
+    shell.say(jobs.reencode(list(scenes), archive, recipe, engine=where, progress=progress))
 
 
 @command(
@@ -166,12 +160,10 @@ def import_(shell: Shell, files: Sequence[str], out: str, **options: Any) -> Non
     shell.say(import_vectors(list(files), out, wishes, said, shell.progress))
 
 
-def _workers(engine: str, workers: int | None) -> int:
-    if engine == "process":
-        return workers or os.cpu_count() or 1
-    if workers not in (None, 1):
-        raise BadInput(f"build: --engine serial has 1 worker, found --workers {workers}")
-    return 1
+def _engine(options: dict[str, Any]) -> Engine:
+    """The engine that options name, which are taken out of them. Raises BadInput."""
+    kind, workers = options.pop("engine"), options.pop("workers")
+    return Engine(kind, workers, options.pop("ray_address"), options.pop("gpus_per_worker") or 0.0)
 
 
 def _recipe(recipe: str | None, **given: Any) -> Recipe:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from embarchive.engine import ENGINES
 from embarchive.recipe import CODECS, ENCODERS
 
 Body = Callable[..., None]
@@ -93,9 +94,16 @@ RECIPE: tuple[Option, ...] = (
     click.option("--encoder", type=click.Choice(ENCODERS), help="Which space; tile2vec: a second."),
 )
 OUT = click.option("--out", required=True, metavar="ARCHIVE", help="Folder or s3:// URL.")
-ENGINE = click.option(
-    "--engine", type=click.Choice(["serial", "process"]), default="serial", show_default=True
+ENGINE: tuple[Option, ...] = (
+    click.option("--engine", type=click.Choice(ENGINES), default="serial", show_default=True),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Parts at once."),
+    click.option("--ray-address", metavar="URL", help="ray://HOST:PORT, HOST:PORT or auto."),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(0, min_open=True),
+        metavar="F",
+        help="GPUs, or a share of one, that Ray sets aside for each worker.",
+    ),
 )
-WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes.")
 PLAN = click.option("--plan", metavar="PLAN", help="Default: the only plan in the archive.")
 PART = click.option("--part", metavar="i/N", callback=_part, help="One of N, from 0.")
