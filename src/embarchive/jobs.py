@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embarchive import engine, fitting, model, tiles
+from embarchive.commit import no_new_folder
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
 from embarchive.progress import Report
@@ -70,6 +71,13 @@ def train(
 
 
 def _run(
+    out: str, begin: Callable[[], dict[str, Any]], workers: int, progress: Report
+) -> dict[str, Any]:
+    with no_new_folder(open_store(out)):
+        return _steps(out, begin, workers, progress)
+
+
+def _steps(
     out: str, begin: Callable[[], dict[str, Any]], workers: int, progress: Report
 ) -> dict[str, Any]:
     began = time.monotonic()
