@@ -18,6 +18,7 @@ from embarchive.engine import Engine
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
 from embarchive.search import OPS
+from embarchive.terminal import columns
 
 CELL = str(make_cells(400)[7])
 MODULE = [sys.executable, "-m", "embarchive.cli"]
@@ -332,3 +333,70 @@ def test_serve_says_its_address_and_stops_when_interrupted(root):
         assert embarchive.open_archive(url).generation == 1
         server.send_signal(2)
         assert server.wait(timeout=20) == 0
+
+
+def test_columns_of_one_name_are_all_shown(capsys, root):
+    pytest.importorskip("duckdb")
+    statement = "SELECT 1 AS n, 2 AS n"
+    document = json.loads(run(capsys, "sql", root, statement, "--json")[1])
+    assert document == {"columns": ["n", "n"], "rows": [[1, 2]]}
+    assert run(capsys, "sql", root, statement)[1] == "n  n\n1  2\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["search", "ROOT", "--like", CELL, "--space", ""], "search: --space: expected text"),
+        (["search", "ROOT", "--like", CELL, "--datetime", " "], "search: --datetime: expected"),
+        (["search", "ROOT", "--like", ""], "search: --like: expected text, found none"),
+        (["search", "ROOT", "--queries", ""], "search: --queries: expected text, found none"),
+        (["export", "ROOT", "--out", ""], "export: --out: expected text, found none"),
+        (["import", "v.parquet", "--out", ""], "import: --out: expected text, found none"),
+        (["change", "ROOT", "--windows", "2023,"], "change: --windows: expected text"),
+        (["info", ""], "info: ARCHIVE: expected text, found none"),
+        (["search", "ROOT", "--like", CELL, "--datetime", "/"], "Invalid value for '--datetime'"),
+    ],
+)
+def test_options_without_text_are_refused(capsys, root, asked, said):
+    line = [root if word == "ROOT" else word for word in asked]
+    status, out, err = run(capsys, *line)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"embarchive: {said}")
+
+
+def test_bytes_that_are_no_text_are_refused_before_anything_is_written(root, tmp_path):
+    target = os.fsencode(tmp_path / "x") + b"\xff.csv"
+    line = [*MODULE, "search", str(root), "--like", CELL, "--out", target, "--json"]
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert b"command line: expected text in UTF-8, found" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["search", "--like", CELL, "-k", 2**31], "'-k': 2147483648 is not in the range"),
+        (["evaluate", "--seed", -1], "'--seed': -1 is not in the range"),
+        (["view", "--kind", "outlier", "--seed", -1], "'--seed': -1 is not in the range"),
+        (["view", "--kind", "surprise", "--seed", 1], "view: --seed goes with --kind outlier"),
+        (["evaluate", "--column", "x"], "evaluate: --column goes with --labels"),
+        (["sql", "--print", "--bbox", "-60,-50,-59,-49"], "sql: no shard of the archive can match"),
+    ],
+)
+def test_numbers_and_options_that_nothing_heeds_are_refused(capsys, root, asked, said):
+    name, *options = asked
+    status, out, err = run(capsys, name, root, *options)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_a_file_of_queries_may_begin_with_a_mark_of_its_encoding(capsys, root, tmp_path):
+    (tmp_path / "q.txt").write_text(CELL, encoding="utf-8-sig")
+    status, out, _ = run(capsys, "search", root, "--queries", tmp_path / "q.txt", "-k", 1)
+    assert (status, out.splitlines()[0]) == (0, f"like {CELL}")
+
+
+def test_text_of_an_archive_does_not_steer_the_terminal():
+    (line,) = columns([["a\0b\nc\x1b[2J", "é"]])
+    assert line == "a\\x00b\\nc\\x1b[2J  é"

@@ -15,10 +15,12 @@ import fakes
 import faults
 import pytest
 
+import embarchive.commit as module
 from embarchive import digests, manifest
 from embarchive.additions import add_to_archive
-from embarchive.commit import Draft, commit, find_head, read_head
+from embarchive.commit import Draft, commit, find_head, read_head, unless_refused
 from embarchive.errors import (
+    BadInput,
     CommitUnknown,
     Conflict,
     Damaged,
@@ -384,3 +386,24 @@ def test_a_draft_gets_its_number_parent_and_name_from_the_commit(tmp_path):
     assert first.generation.commit_id != second.generation.commit_id
     body = store.get(manifest.object_path("manifest-json", second.pointer.manifest))
     assert digests.sha256(body) == second.pointer.manifest and b"embarchive" in body
+
+
+def test_what_is_refused_leaves_nothing_and_what_is_committed_stays(tmp_path):
+    root = tmp_path / "new" / "A"
+    with pytest.raises(BadInput), unless_refused(open_store(root)) as store:
+        store.put_new("blocks/ab/cd", b"x")
+        assert (root / "blocks" / "ab" / "cd").exists()
+        raise BadInput("no")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(CommitUnknown), unless_refused(open_store(root)) as store:
+        store.put_new("blocks/ab/cd", b"x")
+        raise CommitUnknown("perhaps")
+    assert (root / "blocks" / "ab" / "cd").exists()
+
+
+def test_what_is_refused_after_a_commit_takes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_head", lambda store: object())
+    with pytest.raises(BadInput), unless_refused(open_store(tmp_path / "A")) as store:
+        store.put_new("blocks/ab/cd", b"x")
+        raise BadInput("no")
+    assert (tmp_path / "A" / "blocks" / "ab" / "cd").exists()

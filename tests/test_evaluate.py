@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,3 +157,20 @@ def test_a_report_without_labels_has_no_probes(document):
     plain = {**document, "labels": None}
     text = report.markdown(plain, ["recall.png"])
     assert "Probes" not in text and "![recall.png](recall.png)" in text
+
+
+def test_classes_of_few_places_are_left_out_and_named(root, labels, tmp_path, recwarn):
+    lines = Path(labels).read_text().splitlines()
+    lines[1:4] = [f"{line.split(',')[0]},rare" for line in lines[1:4]]
+    (tmp_path / "rare.csv").write_text("\n".join(lines))
+    archive = embarchive.open_archive(root)
+    asked = {"methods": ["int8"], "labels": tmp_path / "rare.csv", "column": "class"}
+    found = evaluate.evaluate(archive, **asked)
+    told = found["labels"]
+    assert (told["left_out"], sorted(told["classes"])) == ({"rare": 3}, ["high", "low"])
+    assert "Classes of fewer than 5 places, left out: 1 (rare)." in report.markdown(found)
+    lines[1:] = [f"{line.split(',')[0]},{at}" for at, line in enumerate(lines[1:])]
+    (tmp_path / "rare.csv").write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=r"at least 2 classes of 5 places .* found none, and"):
+        evaluate.evaluate(archive, **asked)
+    assert not [one for one in recwarn if "sklearn" in str(one.filename)]

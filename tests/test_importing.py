@@ -318,3 +318,78 @@ def test_geoclip_vectors_keep_their_neighbours(real_data, tmp_path):
         hits = archive.search(like=[str(names[query])], k=10)["geohash"].to_pylist()
         kept.append(len(set(truth) & set(hits)) / 10)
     assert np.mean(kept) > 0.97
+
+
+def units(path, count=500, seed=0, odd=None):
+    """Unit vectors, one of them nothing but `odd`."""
+    vectors = make_floats(count, seed=seed)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    if odd is not None:
+        vectors[17] = odd
+    lon, lat = make_points(count, seed)
+    return write(path, {"lon": lon, "lat": lat, "embedding": lists(vectors)})
+
+
+def test_a_row_that_takes_the_whole_scale_is_refused(tmp_path):
+    units(tmp_path / "v.parquet", odd=-9999)
+    with pytest.raises(BadInput) as error:
+        brought(tmp_path / "new" / "a", tmp_path / "v.parquet")
+    assert str(error.value) == (
+        "import v.parquet row 18: expected vectors that one int8 step can hold, found 9999 there, "
+        "and 499 of 500 rows that the step 78.7 makes zeros: leave out rows of no data, or import "
+        "the files apart"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_row_far_beyond_the_scale_of_the_archive_is_refused(tmp_path):
+    brought(tmp_path / "a", units(tmp_path / "v.parquet"))
+    units(tmp_path / "w.parquet", seed=1, odd=-9999)
+    with pytest.raises(BadInput, match=r"w.parquet row 18: expected numbers up to about .* 9999:"):
+        brought(tmp_path / "a", tmp_path / "w.parquet")
+    assert embarchive.open_archive(tmp_path / "a").generation == 1
+
+
+def test_few_rows_may_become_zeros_and_are_brought_again(tmp_path):
+    done, _ = brought(tmp_path / "a", units(tmp_path / "v.parquet", odd=1e-6))
+    assert done["added"] == 500
+    assert main(["export", str(tmp_path / "a"), "--out", str(tmp_path / "e.parquet")]) == 0
+    done, archive = brought(tmp_path / "b", tmp_path / "e.parquet")
+    assert done["added"] == 500
+    assert stored(archive)["embedding"].to_pylist() == (
+        stored(embarchive.open_archive(tmp_path / "a"))["embedding"].to_pylist()
+    )
+
+
+def test_int8_numbers_of_no_known_scale_do_not_mix_with_floats(tmp_path):
+    rng = np.random.default_rng(0)
+    lon, lat = make_points(200)
+    numbers = lists(rng.integers(-100, 100, (200, 64)).astype(np.int8))
+    whole = write(tmp_path / "q.parquet", {"lon": lon, "lat": lat, "embedding": numbers})
+    units(tmp_path / "v.parquet")
+    both = [whole, tmp_path / "v.parquet"]
+    for first, second in (both, both[::-1]):
+        with pytest.raises(BadInput, match=f"{second.name}: expected vectors of .* apart"):
+            brought(tmp_path / "a", first, second)
+        brought(tmp_path / first.stem, first)
+        with pytest.raises(BadInput, match=f"{second.name}: .* as those of the archive"):
+            brought(tmp_path / first.stem, second)
+    assert not (tmp_path / "a").exists()
+    # What the archive gave has its scale.
+    assert main(["export", str(tmp_path / "q"), "--out", str(tmp_path / "e.parquet")]) == 0
+    done, _ = brought(tmp_path / "q", tmp_path / "e.parquet")
+    assert (done["scale"], done["added"]) == (1.0, 0)
+
+
+def test_a_refused_import_leaves_nothing(tmp_path):
+    lon, lat = make_points(300)
+    columns = {"lon": lon, "lat": lat, "embedding": lists(make_floats(300)), "scene": ["s"] * 300}
+    lon[299], lat[299] = lon[298], lat[298]
+    write(tmp_path / "v.parquet", columns)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").touch()
+    for out in (tmp_path / "new" / "a", tmp_path / "there"):
+        with pytest.raises(BadInput, match=r"expected a place, date and scene of its own"):
+            brought(out, tmp_path / "v.parquet", wishes=Wishes(source="scene"))
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "there").rglob("*")] == ["mine"]

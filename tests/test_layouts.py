@@ -128,8 +128,7 @@ def test_what_is_no_parquet_is_refused(tmp_path):
         {"emb": {"emb:quantization": None}},
         {"emb": {"emb:quantization": {"scale": []}}},
         {"emb": {"emb:quantization": {"scale": {"a": 1}}}},
-        {"embarchive": {"scale": 10**400}},
-        {"embarchive": {"scale": float("nan")}},
+        {"embarchive": {"scale": "1"}},
     ],
 )
 def test_metadata_of_another_shape_says_nothing(path, metadata):
@@ -145,3 +144,20 @@ def test_metadata_nested_too_deep_say_nothing(path):
     deep = {"geo": "[" * 100_000 + "]" * 100_000}
     pq.write_table(pa.table(columns).replace_schema_metadata(deep), path)
     assert look(path, Wishes()).crs is None
+
+
+@pytest.mark.parametrize("scale", [10**400, 1e300, 1e16, 1e-16, 0, -1.0, float("nan")])
+@pytest.mark.parametrize("key", ["embarchive", "emb"])
+def test_scales_whose_squares_distances_cannot_hold_are_refused(path, scale, key):
+    said = {"scale": scale} if key == "embarchive" else {"emb:quantization": {"scale": [scale]}}
+    columns = {"lon": [1.0], "lat": [2.0], "embedding": lists(make_floats(1, 8))}
+    pq.write_table(pa.table(columns).replace_schema_metadata({key: json.dumps(said)}), path)
+    with pytest.raises(BadInput, match=r"expected an int8 scale of 1e-15 to 1e.15 in the metadata"):
+        look(path, Wishes())
+
+
+def test_two_columns_of_one_name_are_refused(path):
+    columns = [pa.array([1.0]), pa.array([2.0]), lists(make_floats(1, 8)), pa.array([1.0])]
+    pq.write_table(pa.table(columns, names=["lon", "lat", "embedding", "lon"]), path)
+    with pytest.raises(BadInput, match="different names, found two called lon"):
+        look(path, Wishes())

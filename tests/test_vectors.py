@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from vectorfiles import (
@@ -181,3 +182,41 @@ def test_projected_geometries_are_turned_to_degrees(path):
     write(path, columns, {**WKB, "crs": crs})
     lon, lat = grid.centers(np.array(spelt(read(path))))[0]
     assert abs(lon - 15) < 1e-6 and 45 < lat < 46
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, None, 2**63 - 1], pa.timestamp("us")),
+        pa.array([0, None, 2**63 - 1], pa.timestamp("ms", "UTC")),
+        pa.array([0, None, 253_402_300_800_000], pa.timestamp("ms")),
+        pa.array([0, None, -719_163], pa.date32()),
+        pa.array([0, None, 2**31 - 1], pa.date32()),
+    ],
+)
+def test_dates_of_no_calendar_are_refused_by_their_row(path, column):
+    base = {"lon": [1.0] * 3, "lat": [3.0] * 3, "embedding": lists(make_floats(3, 8))}
+    write(path, {**base, "datetime": column})
+    with pytest.raises(BadInput, match=r"row 3: expected a date of the years 1 to 9999"):
+        read(path)
+
+
+def test_the_first_and_the_last_day_of_the_calendar_are_dates(path):
+    days = [date(1, 1, 1), date(9999, 12, 31), None]
+    base = {"lon": [1.0] * 3, "lat": [3.0] * 3, "embedding": lists(make_floats(3, 8))}
+    write(path, {**base, "datetime": pa.array(days, pa.date32())})
+    when = read(path).when
+    assert when[:2].astype("M8[us]").tolist() == [datetime(1, 1, 1), datetime(9999, 12, 31)]
+    assert when[2] == NO_DATE
+
+
+def test_an_export_may_hold_vectors_of_zeros(path):
+    vectors = make_floats(3, 8)
+    vectors[1] = 0
+    columns = {"lon": [1.0] * 3, "lat": [3.0] * 3, "embedding": lists(vectors)}
+    write(path, columns)
+    with pytest.raises(BadInput, match="row 2: expected a vector, found zeros alone"):
+        read(path)
+    table = pa.table(columns).replace_schema_metadata({"embarchive": '{"scale": 0.5}'})
+    pq.write_table(table, path)
+    assert not read(path).vectors[1].any()

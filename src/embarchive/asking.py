@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embarchive.errors import BadInput
-from embarchive.options import ARCHIVE, BAND, POLYGON, WHERE
-from embarchive.terminal import Shell, columns, command
+from embarchive.options import ARCHIVE, BAND, HITS, POLYGON, SEED, WHERE, dates_of
+from embarchive.terminal import Shell, columns, command, refuse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,8 +30,12 @@ _KINDS = ("heat", "threshold", "outlier", "surprise", "gradient")
 
 @command(
     ARCHIVE,
-    click.option("--before", metavar="A/B", help="The first window: a day, or a range."),
-    click.option("--after", metavar="C/D", help="The window to compare with it."),
+    click.option(
+        "--before", metavar="A/B", callback=dates_of, help="The first window: a day, or a range."
+    ),
+    click.option(
+        "--after", metavar="C/D", callback=dates_of, help="The window to compare with it."
+    ),
     click.option("--windows", metavar="A/B,C/D,…", callback=_spans, help="Two windows or more."),
     click.option(
         "--like",
@@ -40,7 +44,7 @@ _KINDS = ("heat", "threshold", "outlier", "surprise", "gradient")
         help="Changed like this: LON,LAT or GEOHASH, with @D1..D2 in windows of its own.",
     ),
     _UNLIKE,
-    click.option("-k", type=int, default=50, show_default=True, help="How many hits."),
+    click.option("-k", type=HITS, default=50, show_default=True, help="How many hits."),
     click.option(
         "--floor", type=float, metavar="F", help="Share of places that changed too little."
     ),
@@ -88,9 +92,15 @@ def change(
     ),
     _UNLIKE,
     click.option("--threshold", type=float, metavar="T", help="Only scores up to this."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the outliers' sample."),
     click.option(
-        "-k", type=click.IntRange(1), default=50, show_default=True, help="How many to print."
+        "--seed", type=SEED, default=0, show_default=True, help="Of the outliers' sample."
+    ),
+    click.option(
+        "-k",
+        type=click.IntRange(1, 2**31 - 1),
+        default=50,
+        show_default=True,
+        help="How many to print.",
     ),
     *WHERE,
     POLYGON,
@@ -100,6 +110,8 @@ def change(
 )
 def view(shell: Shell, archive: str, k: int, out: str | None, **options: Any) -> None:
     """A number for every place: how like, how odd, how unlike what lies around."""
+    if options["kind"] != "outlier":
+        refuse({"seed"}, "--kind outlier")
     from embarchive.archive import open_archive
 
     table = _written(out, lambda: open_archive(archive).view(**options))
@@ -132,7 +144,9 @@ def path(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     picture = out is not None and path_kind(out)
     opened = open_archive(archive)
     if picture and not opened.space(options["space"]).backbone:
-        raise BadInput("path: expected rows that have a decoder for a picture, found imported ones")
+        here = opened.space(options["space"])
+        what = "imported ones" if here.kind == "none" else f"those of {here.kind}"
+        raise BadInput(f"path: expected rows that have a decoder for a picture, found {what}")
     table = _written(None if picture else out, lambda: opened.path(**options))
     if out is not None and picture:
         write_path(opened, table, out)
@@ -185,11 +199,13 @@ def _lines(table: pa.Table, heads: Sequence[str], names: Sequence[str]) -> list[
     click.option("--column", metavar="NAME", default="label", show_default=True),
     _SPACE,
     BAND,
-    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--seed", type=SEED, default=0, show_default=True),
     click.option("--out", metavar="FOLDER", help="Write a report with plots."),
 )
 def evaluate(shell: Shell, archive: str, out: str | None, **options: Any) -> None:
     """Measure how well the vectors serve: quantisers, intrinsic dimension, probes of labels."""
+    if options["labels"] is None:
+        refuse({"column"}, "--labels")
     from embarchive.archive import open_archive
     from embarchive.evaluate import evaluate as measure
     from embarchive.report import check_folder, markdown, write_report

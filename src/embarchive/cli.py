@@ -10,18 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from embarchive import asking, making  # noqa: F401  # their commands
 from embarchive.errors import BadInput, EmbarchiveError, reason_of
 from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE, names_of
-from embarchive.terminal import Shell, cli, columns, command, hit_lines
+from embarchive.terminal import Shell, cli, columns, command, hit_lines, refuse
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
@@ -168,12 +167,12 @@ def sql(shell: Shell, archive: str, statement: str | None, script: bool, **optio
     if bool(statement) == script:
         raise BadInput("sql: expected either a statement or --print")
     if not script:
-        _refuse(options, "--print")
+        refuse(options, "--print")
     elif not options["like"]:
-        _refuse(options.keys() - {"bbox", "datetime", "space"}, "--like")
+        refuse(options.keys() - {"bbox", "datetime", "space"}, "--like")
     from embarchive import sql as door
     from embarchive.archive import open_archive
-    from embarchive.save import records
+    from embarchive.save import plain
 
     opened = open_archive(archive)
     if script:
@@ -181,7 +180,9 @@ def sql(shell: Shell, archive: str, statement: str | None, script: bool, **optio
         shell.say({"sql": text}, [text.rstrip()])
         return
     table = door.run(opened.sql(), statement or "")
-    rows = [list(row.values()) for row in records(table)]
+    # Two columns may have one name.
+    cells = [plain(column.to_pylist()) for column in table.columns]
+    rows = [list(row) for row in zip(*cells, strict=True)]
     shell.say({"columns": table.column_names, "rows": rows}, columns([table.column_names, *rows]))
 
 
@@ -223,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and give its exit status."""
     line = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(line)
         with cli.make_context("embarchive", line) as context:
             cli.invoke(context)
         sys.stdout.flush()
@@ -258,25 +260,26 @@ def _fail(message: str, status: int = 2) -> int:
     return status
 
 
+def _check_text(line: Sequence[str]) -> None:
+    """Raises BadInput for bytes that are no UTF-8, which neither files nor JSON could hold."""
+    for word in line:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            found = ascii(os.fsencode(word))[1:60]
+            raise BadInput(f"command line: expected text in UTF-8, found {found}") from None
+
+
 def _lines(path: str) -> list[str]:
     """The lines of a text file that say something."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise BadInput(f"{path}: expected lines of text, found other bytes") from None
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
         raise BadInput(f"{path}: expected an exemplar a line, found none")
     return found
-
-
-def _refuse(names: Container[str], without: str) -> None:
-    """Refuse options that were given where nothing would heed them."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name in names and source is ParameterSource.COMMANDLINE:
-            raise BadInput(f"sql: {option.opts[0]} goes with {without}")
 
 
 def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, **_: Any) -> str:
@@ -290,6 +293,8 @@ def _view(archive: Archive, bbox: Any, datetime: str | None, space: str | None, 
     quantiser = archive.quantiser(here)
     relation = queries.plain_relation(quantiser)
     body = f"CREATE TEMP VIEW tiles AS\nSELECT * FROM {relation}\nWHERE {where}"
+    if not archive.plan(wanted, space).reads:
+        raise BadInput("sql: no shard of the archive can match, nothing to read")
     parts = [part.sha256 for part in choose(archive.parts, wanted)]
     return queries.plain_script(
         archive.root, parts, archive.generation, here.space_id, wanted, body, quantiser

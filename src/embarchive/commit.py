@@ -13,12 +13,16 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
 
 from embarchive import digests, manifest
 from embarchive.errors import (
+    BadInput,
     CommitUnknown,
     Conflict,
     EmbarchiveError,
@@ -26,6 +30,7 @@ from embarchive.errors import (
     NotAnArchive,
     StoreUnreachable,
 )
+from embarchive.localstore import LocalStore
 from embarchive.manifest import Generation, Pointer
 from embarchive.storage import POINTER, Store
 from embarchive.store import VerifiedObject
@@ -190,3 +195,52 @@ def _landed(store: Store, ours: Pointer, found: tuple[bytes, str] | None) -> boo
             f"{store.root}: commit {ours.commit_id}: expected its descendants, found: {error}"
         ) from None
     return sha256 == ours.manifest
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@contextmanager
+def unless_refused(store: Store) -> Iterator[Store]:
+    """The store to write a new archive to: when BadInput ends the writing, what was written through
+    it goes again. Nothing goes once there is an archive."""
+    kept = _Noting(store)
+    with no_new_folder(store):
+        try:
+            yield cast(Store, kept)
+        except BadInput:
+            if find_head(store) is None:
+                for path in kept.written:
+                    store.delete(path)
+            raise
+
+
+@contextmanager
+def no_new_folder(store: Store) -> Iterator[None]:
+    """Take away the empty folders that came to be for an archive that BadInput ended."""
+    local = isinstance(store, LocalStore)
+    root = Path(store.root)
+    missing = [one for one in (root, *root.parents) if not one.exists()] if local else []
+    try:
+        yield
+    except BadInput:
+        # The system itself refuses to remove a folder that holds anything.
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+class _Noting:
+    """A store that notes the objects put to it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.written: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put_new(self, path: str, data: bytes) -> None:
+        self.written.append(path)
+        self._store.put_new(path, data)

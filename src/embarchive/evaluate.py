@@ -102,8 +102,11 @@ def evaluate(
     }
     if found is not None:
         after = 1 + len(methods)
-        told = _probes(*found, here.scale, methods, seed, lambda at: progress(after + at, steps))
-        document["labels"] = {"file": str(labels), **told}
+        rows, label, few = found
+        told = _probes(
+            rows, label, here.scale, methods, seed, lambda at: progress(after + at, steps)
+        )
+        document["labels"] = {"file": str(labels), "left_out": few, **told}
     return document
 
 
@@ -206,8 +209,9 @@ def _dimension(sample: Sample, rows: NDArray[np.int64], rng: np.random.Generator
 
 def _labelled(
     table: pa.Table, labels: str | Path | None, column: str
-) -> tuple[pa.Table, NDArray[np.str_]] | None:
-    """The best row of each labelled place, and its class."""
+) -> tuple[pa.Table, NDArray[np.str_], dict[str, int]] | None:
+    """The best row of each labelled place, its class, and the places of classes that are left out
+    because not every fold can have one of them."""
     if labels is None:
         return None
     best = best_of_places(table)
@@ -216,9 +220,18 @@ def _labelled(
     rows = [at for at, name in enumerate(names) if name in said]
     rows = rows[:: max(1, -(-len(rows) // MOST_LABELLED))]
     label = np.array([said[names[at]] for at in rows], dtype=np.str_)
-    if len(np.unique(label)) < 2:
-        raise BadInput(f"labels {labels}: expected at least 2 classes on tiles, found 1")
-    return best.take(pa.array(rows)), label
+    names, counts = np.unique(label, return_counts=True)
+    few = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    few = {name: count for name, count in few.items() if count < probes.FOLDS}
+    if len(names) - len(few) < 2:
+        have = ", ".join(name for name in names.tolist() if name not in few)
+        raise BadInput(
+            f"labels {labels}: expected at least 2 classes of {probes.FOLDS} places (where as many "
+            f"labels say one class as another, the first by name counts), found "
+            f"{have[:60] or 'none'}{f', and {len(few)} of fewer places' if few else ''}"
+        )
+    kept = ~np.isin(label, list(few))
+    return best.take(pa.array(np.array(rows)[kept])), label[kept], few
 
 
 def _probes(

@@ -72,6 +72,7 @@ def decide(
     for layout in layouts:
         _agree("numbers in a vector", layouts[0].dim, layout.dim, layout, "the first file")
         _agree("letters in a geohash", layouts[0].precision, layout.precision, layout, "the first")
+        _agree_step(layouts[0].step, layout, f"those of {layouts[0].path.name}")
     if held is not None:
         return _appended(held, layouts, wishes, options, progress)
     found = survey.survey(layouts, progress)
@@ -169,6 +170,7 @@ def _appended(
             "add to the one that it was made of"
         )
     for layout in layouts:
+        _agree_step(space.scale, layout, "those of the archive")
         _agree("numbers in a vector", s.dim, layout.dim, layout, "the archive")
         if layout.precision is not None and layout.precision < s.precision:
             _agree("letters in a geohash", s.precision, layout.precision, layout, "the archive")
@@ -183,3 +185,15 @@ def _appended(
 def _agree(what: str, expected: Any, found: Any, layout: Layout, whose: str) -> None:
     if expected != found:
         raise BadInput(f"{layout.said}: expected {expected} {what} as in {whose}, found {found}")
+
+
+def _agree_step(step: float | None, layout: Layout, whose: str) -> None:
+    """Raises BadInput where int8 numbers of no known scale, whose step is 1, and floats would share
+    a step. step: that of the others."""
+    bare, found = step == 1.0, layout.step == 1.0
+    if bare != found:
+        kinds = "floats", "int8 numbers of no known scale"
+        raise BadInput(
+            f"{layout.said}: expected vectors of {kinds[bare]}, as {whose}, found {kinds[found]}: "
+            "import them apart"
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from embarchive import digests, geohash, prefixes, rows, spill
 from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import open_archive
+from embarchive.commit import unless_refused
 from embarchive.dates import SEASONS
 from embarchive.errors import BadInput, Conflict
 from embarchive.import_plan import Job, Options, decide
@@ -36,6 +38,10 @@ from embarchive.store import open_store
 from embarchive.vectors import NO_DATE, Batch, batches
 
 BUCKET_BYTES = 48 << 20
+# A share of rows that may become zeros: more are no accident.
+MOST_ZEROS = 0.01
+# Times what int8 holds: a larger number is a mark of no data, or of other vectors.
+MOST_CUT = 1000.0
 
 
 def import_vectors(
@@ -46,9 +52,10 @@ def import_vectors(
     began = time.monotonic()
     store = open_store(out)
     job = decide(store, out, paths, wishes, options, progress)
-    store.check_writable()
-    records, clipped = _write(store, job, progress)
-    head = add_to_archive(store, partial(_addition, job, records, clipped, options))
+    with unless_refused(store) if job.held is None else nullcontext(store) as target:
+        target.check_writable()
+        records, clipped = _write(target, job, progress)
+        head = add_to_archive(target, partial(_addition, job, records, clipped, options))
     archive = open_archive(out)
     info, space = archive.info(), archive.space(job.space.space_id)
     return {
@@ -82,14 +89,17 @@ def _write(
     count = -(-job.found.rows * (s.dim + 80) // BUCKET_BYTES)
     least = spill.edges(job.found.places >> shift, count)
     records, before, done = [], 0, 0
+    lost = _Lost(job.space.scale)
     with spill.Spill(least, schema) as aside:
         for layout in job.layouts:
             for batch in batches(layout, vectors=True):
                 table = _quantised(job, layout, batch, before, clipped, schema)
                 aside.add(batch.cells >> shift, table)
                 done += len(table)
+                lost.add(layout, batch, table["q"])
                 progress("read", done, job.found.rows)
             before += layout.rows
+        lost.check()
         done = 0
         for table in aside.buckets():
             for prefix, some in _by_prefix(table, s):
@@ -280,6 +290,42 @@ def _where(job: Job, row: int) -> str:
             return f"{layout.path.name} row {row + 1}"
         row -= layout.rows
     raise IndexError(row)
+
+
+class _Lost:
+    """What int8 numbers of one step, `scale`, would lose over the rows of all files."""
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+        self._rows = self._zeros = 0
+        self._largest = (0.0, "")
+
+    def add(self, layout: Layout, batch: Batch, q: pa.ChunkedArray) -> None:
+        """See rows and their int8 numbers, as bytes. Raises BadInput for a row far beyond them."""
+        assert batch.vectors is not None
+        blank = b"\0" * layout.dim
+        self._rows += len(q)
+        self._zeros += pa.compute.sum(pa.compute.equal(q, blank)).as_py() or 0
+        each = np.abs(batch.vectors).max(axis=1)
+        at = int(each.argmax())
+        where, value = f"{layout.path.name} row {batch.first + at}", float(each[at])
+        if value > MOST_CUT * LIMIT * self._scale:
+            raise BadInput(
+                f"import {where}: expected numbers up to about {LIMIT * self._scale:.3g}, found "
+                f"{value:g}: leave out rows of no data"
+            )
+        self._largest = max(self._largest, (value, where))
+
+    def check(self) -> None:
+        """Raises BadInput when more than a small share of the rows would become zeros."""
+        if self._zeros <= MOST_ZEROS * self._rows:
+            return
+        value, where = self._largest
+        raise BadInput(
+            f"import {where}: expected vectors that one int8 step can hold, found {value:g} there, "
+            f"and {self._zeros:,} of {self._rows:,} rows that the step {self._scale:.3g} makes "
+            "zeros: leave out rows of no data, or import the files apart"
+        )
 
 
 # ---------------------------------------------------------------- committing

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embarchive import fitting, model, tiles
+from embarchive.commit import no_new_folder
 from embarchive.engine import Engine, Pool, opened
 from embarchive.errors import BadInput
 from embarchive.gather import Names, cut_scene, scene_cells
@@ -91,6 +92,13 @@ def _local(workers: int) -> Engine:
 
 
 def _run(
+    out: str, begin: Callable[[], dict[str, Any]], engine: Engine, progress: Report
+) -> dict[str, Any]:
+    with no_new_folder(open_store(out)):
+        return _steps(out, begin, engine, progress)
+
+
+def _steps(
     out: str, begin: Callable[[], dict[str, Any]], engine: Engine, progress: Report
 ) -> dict[str, Any]:
     began = time.monotonic()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ DATES = ("datetime", "timestamp", "date", "acquired", "year")
 # Fewer numbered columns than this are no vector.
 LEAST_NUMBERED = 4
 MAX_DIM = 4096
+# Squared distances of vectors of MAX_DIM numbers at these int8 steps are normal float32 numbers.
+LEAST_STEP, MOST_STEP = 1e-15, 1e15
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def look(path: str | Path, wishes: Wishes) -> Layout:
     schema, metadata = file.schema_arrow, file.metadata.metadata or {}
     if not file.metadata.num_rows:
         raise BadInput(f"{where}: expected rows, found none")
+    _refuse_twins(schema, where)
     geo = _metadata(metadata, b"geo")
     vector = _vector(schema, wishes, where)
     place = _place(schema, wishes, geo, where)
@@ -119,7 +122,7 @@ def look(path: str | Path, wishes: Wishes) -> Layout:
             schema, wishes.source, ("source",) * (precision is not None), where, "source"
         ),
         valid=valid,
-        scale=_scale(metadata),
+        scale=_scale(metadata, where),
     )
 
 
@@ -147,14 +150,26 @@ def _nested(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _scale(metadata: Mapping[bytes, bytes]) -> float | None:
-    """The int8 step of the archive that a file is of: one of its shards, or an export."""
+def _refuse_twins(schema: pa.Schema, where: str) -> None:
+    twins = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twins:
+        raise BadInput(f"{where}: expected columns of different names, found two called {twins[0]}")
+
+
+def _scale(metadata: Mapping[bytes, bytes], where: str) -> float | None:
+    """The int8 step of the archive that a file is of: one of its shards, or an export. Raises
+    BadInput for one whose squares distances cannot hold."""
     stamp = _metadata(metadata, b"embarchive").get("scale")
     if stamp is None:
         scales = _nested(_metadata(metadata, b"emb"), "emb:quantization").get("scale")
         stamp = scales[0] if isinstance(scales, list) and scales else None
-    if not isinstance(stamp, int | float) or not 0 < stamp <= sys.float_info.max:
+    if not isinstance(stamp, int | float):
         return None
+    if not LEAST_STEP <= stamp <= MOST_STEP:
+        raise BadInput(
+            f"{where}: expected an int8 scale of {LEAST_STEP:g} to {MOST_STEP:g} in the metadata, "
+            f"found {str(stamp)[:20]}"
+        )
     return float(stamp)
 
 

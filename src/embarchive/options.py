@@ -26,6 +26,13 @@ def _numbers(context: click.Context, option: click.Parameter, text: str | None) 
     return sides
 
 
+def dates_of(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """A day or a range; a slash alone says neither, though the page takes it for all dates."""
+    if text is not None and text.strip() == "/":
+        raise click.BadParameter("expected a day, or A/B with .. for an open side, found '/'")
+    return text
+
+
 def names_of(context: click.Context, option: click.Parameter, text: str | None) -> Any:
     """Names between commas, None without."""
     return None if text is None else tuple(name.strip() for name in text.split(","))
@@ -40,6 +47,9 @@ def _part(context: click.Context, option: click.Parameter, text: str | None) -> 
     return int(index), int(count)
 
 
+# What a table of hits can count, and what scikit-learn takes for a seed.
+HITS = click.IntRange(max=2**31 - 1)
+SEED = click.IntRange(0, 2**32 - 1)
 ARCHIVE = click.argument("archive")
 SCENES = click.argument("scenes", nargs=-1, required=True)
 COMMON: tuple[Option, ...] = (
@@ -49,7 +59,12 @@ COMMON: tuple[Option, ...] = (
 )
 WHERE: tuple[Option, ...] = (
     click.option("--bbox", metavar="W,S,E,N", callback=_numbers, help="Box, degrees."),
-    click.option("--datetime", metavar="A/B", help="A day, or a range; .. leaves a side open."),
+    click.option(
+        "--datetime",
+        metavar="A/B",
+        callback=dates_of,
+        help="A day, or a range; .. leaves a side open.",
+    ),
 )
 BAND = click.option("--band", metavar="B", help="Of an archive of single bands, only this one.")
 POLYGON = click.option("--polygon", metavar="FILE", help="GeoJSON or WKT file.")
@@ -69,7 +84,7 @@ EXEMPLARS: tuple[Option, ...] = (
         help="mean, min: of distances to several; and, or, xor, majority: of their bits.",
     ),
     click.option("--not", "invert", is_flag=True, help="The least similar instead."),
-    click.option("-k", type=int, default=50, show_default=True, help="How many hits."),
+    click.option("-k", type=HITS, default=50, show_default=True, help="How many hits."),
     click.option("--exact", is_flag=True, help="Rank every candidate, without a shortlist."),
     click.option(
         "--per-place",
@@ -85,7 +100,7 @@ SCENE_WISHES: tuple[Option, ...] = (
     click.option("--precision", type=int, metavar="P", help="Geohash length of a tile."),
     click.option("--bands", metavar="A,B,…", callback=names_of, help="Bands to keep, in order."),
     click.option("--dates", metavar="A,B,…", callback=names_of, help="Dates the files lack."),
-    click.option("--seed", type=int, metavar="N", help="Seed of training."),
+    click.option("--seed", type=SEED, metavar="N", help="Seed of training."),
 )
 RECIPE: tuple[Option, ...] = (
     *SCENE_WISHES,

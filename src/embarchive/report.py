@@ -79,10 +79,12 @@ def markdown(document: Doc, pictures: Sequence[str] = ()) -> str:
 
 def _labels(told: Doc) -> list[str]:
     names = list(told["classes"])
+    few = told["left_out"]
+    left = f" Classes of fewer than 5 places, left out: {len(few)} ({', '.join(few)[:200]})."
     return [
         "## Probes",
         f"{told['tiles']:,} labelled places in {told['blocks']} blocks; each predicted from blocks "
-        "that it is not in. p: McNemar, beside the stored numbers.",
+        "that it is not in. p: McNemar, beside the stored numbers." + (left if few else ""),
         _table(
             ["code", "bytes", "kNN", "95 %", "p", "linear", "95 %", "p"],
             [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embarchive import digests, quantize, shards
 from embarchive.additions import Addition, add_to_archive
 from embarchive.archive import Archive, open_archive
-from embarchive.commit import find_head
+from embarchive.commit import find_head, unless_refused
 from embarchive.errors import BadInput, Conflict
 from embarchive.filters import Filter
 from embarchive.fit_quantisers import Method, fit_quantiser, parse_quantiser
@@ -66,7 +66,15 @@ def requantize(
         asked.check(space.dim)
     decoded = sum(asked.decoded(space.dim) for space in archive.spaces)
     bits = quantize.check_bits(settings.bits if bits is None else bits, decoded or 1, "quantize")
-    store.check_writable()
+    with unless_refused(store) as target:
+        target.check_writable()
+        return _made(archive, target, asked, bits, progress)
+
+
+def _made(
+    archive: Archive, store: Store, asked: Method, bits: int, progress: Report
+) -> dict[str, Any]:
+    settings = archive.settings
     works = [_prepare(archive, space, asked, bits) for space in archive.spaces]
     if not works:
         raise BadInput(f"{archive.root}: expected tiles to quantise, found none")

@@ -80,7 +80,7 @@ def path_kind(path: str | Path) -> bool:
     """Whether a path goes to a picture (.png); else to a table. Raises BadInput for neither."""
     picture = Path(path).suffix.lower() == ".png"
     if not picture:
-        table_kind(path)
+        kind(path, {".png": None, **_TABLES})
     return picture
 
 

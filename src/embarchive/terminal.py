@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from embarchive import __version__
+from embarchive.errors import BadInput
 from embarchive.options import COMMON, Body, Option
 from embarchive.progress import Progress
 
@@ -50,6 +52,7 @@ def command(*options: Option) -> Callable[[Body], Body]:
     def register(body: Body) -> Body:
         def run(as_json: bool, verbose: int, quiet: bool, **values: Any) -> None:
             _log(verbose)
+            _check_given(values)
             progress = Progress(quiet)
             try:
                 body(Shell(as_json, progress), **values)
@@ -64,6 +67,29 @@ def command(*options: Option) -> Callable[[Body], Body]:
         return body
 
     return register
+
+
+def refuse(names: Container[str], without: str) -> None:
+    """Refuse options that were given where nothing would heed them. Raises BadInput."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is ParameterSource.COMMANDLINE:
+            raise BadInput(f"{context.info_name}: {option.opts[0]} goes with {without}")
+
+
+def _check_given(values: Mapping[str, Any]) -> None:
+    """Raises BadInput for an argument or option that is given without text: it would count as not
+    given, or as the folder that the process is in."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        value = values.get(option.name or "")
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        texts = value if isinstance(value, tuple | list) else (value,)
+        if given and any(isinstance(text, str) and not text.strip() for text in texts):
+            dashed = option.opts[0].startswith("-")
+            name = option.opts[0] if dashed else option.human_readable_name
+            raise BadInput(f"{context.info_name}: {name}: expected text, found none")
 
 
 def _log(verbose: int) -> None:
@@ -81,7 +107,7 @@ def lines_of(document: Mapping[str, Any], prefix: str = "") -> list[str]:
         elif isinstance(value, int) and not isinstance(value, bool):
             lines.append(f"{prefix}{key}: {value:,}")
         else:
-            text = json.dumps(value, default=str) if isinstance(value, list) else str(value)
+            text = json.dumps(value, default=str) if isinstance(value, list) else _shown(str(value))
             lines.append(f"{prefix}{key}: {text}")
     return lines
 
@@ -123,8 +149,15 @@ def size_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Rows of values as aligned text."""
-    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    """Rows of values as aligned text, each in one line."""
+    texts = [["" if value is None else _shown(str(value)) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     pairs = [zip(row, widths, strict=True) for row in texts]
     return ["  ".join(text.ljust(width) for text, width in row).rstrip() for row in pairs]
+
+
+def _shown(text: str) -> str:
+    """A text of the archive without what would steer a terminal, as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -19,6 +19,9 @@ from embarchive.recipe import parse_date
 
 NO_DATE = np.iinfo(np.int64).max
 BATCH_BYTES = 16 << 20
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# From the first of the year 1 to that of the year 10000, days since 1970.
+_DAYS = (-719_162, 2_932_897)
 
 Codes = NDArray[np.uint64]
 
@@ -94,7 +97,7 @@ def _batch(layout: Layout, batch: pa.RecordBatch, first: int, vectors: bool) -> 
 
 def _vectors(layout: Layout, columns: Sequence[pa.Array], first: int) -> NDArray[np.float32]:
     """float32 (n, dim). Raises BadInput for a row that has none, or another number of numbers, or
-    one that is not finite, or nothing but zeros."""
+    one that is not finite, or nothing but zeros where the file is no export."""
     where, n = layout.said, len(columns[0])
     if len(layout.vector) > 1:
         stored = np.stack([_numbers(column, np.float32) for column in columns], axis=1)
@@ -108,7 +111,8 @@ def _vectors(layout: Layout, columns: Sequence[pa.Array], first: int) -> NDArray
         stored = np.sign(stored) * (stored / np.float32(127.5)) ** 2
     elif layout.kind == "int8" and layout.step is not None:
         stored = stored * np.float32(layout.step)
-    empty = ~np.asarray(stored.any(axis=1))
+    # An export may hold rows that were less than a step.
+    empty = ~np.asarray(stored.any(axis=1)) & (layout.scale is None)
     _refuse(empty, where, first, "a vector", "zeros alone (no data?)")
     return np.asarray(stored, np.float32)
 
@@ -204,9 +208,24 @@ def _moments(column: pa.Array, where: str, first: int) -> NDArray[np.int64]:
         column = pc.if_else(column.is_valid(), pa.array(whole, pa.timestamp("us")), None)
     elif not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         raise BadInput(f"{where}: expected dates, found {str(kind)[:60]}")
+    _check_years(column, where, first)
     zone = column.type.tz if pa.types.is_timestamp(column.type) else None
     micros = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()).fill_null(NO_DATE)
     return np.asarray(micros.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _check_years(column: pa.Array, where: str, first: int) -> None:
+    """Raises BadInput for a row whose date no calendar of four digits has."""
+    if pa.types.is_date32(column.type):
+        a_day, ticks = 1, column.cast(pa.int32()).cast(pa.int64())
+    else:
+        unit = column.type.unit if pa.types.is_timestamp(column.type) else "ms"
+        a_day, ticks = 86_400 * _TICKS[unit], column.cast(pa.int64())
+    # Ticks of nanoseconds do not reach so far.
+    low, high = (max(min(day * a_day, 2**63 - 1), -(2**63)) for day in _DAYS)
+    odd = pc.or_(pc.less(ticks, low), pc.greater_equal(ticks, high)).fill_null(False)
+    odd = np.asarray(odd.to_numpy(zero_copy_only=False))
+    _refuse(odd, where, first, "a date of the years 1 to 9999", "another")
 
 
 def _moment(text: str) -> Any:
