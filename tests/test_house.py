@@ -42,7 +42,7 @@ DOORS = {
     "uvicorn": {"serve"},
     "numba": {"compiled"},
     "scipy": {"views"},
-    "click": {"options", "terminal", "making", "asking", "cli"},
+    "click": {"options", "terminal", "making", "keeping", "asking", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and
 # what a user names.
