@@ -24,7 +24,6 @@ import embarchive
 from embarchive import collect as module
 from embarchive import digests, manifest, shards
 from embarchive.additions import Swap, add_to_archive, replace_shards
-from embarchive.cli import main
 from embarchive.collect import collect
 from embarchive.commit import commit, read_head
 from embarchive.errors import BadInput, GenerationExpired, Missing, NotAnArchive
@@ -400,20 +399,6 @@ def test_refusals(tmp_path):
         collect(open_store("http://127.0.0.1:1/x", env={}), progress=quiet)
     with pytest.raises(BadInput, match="grace time"):
         collect(open_store(tmp_path), grace=-1, progress=quiet)
-
-
-def test_the_command_lists_then_deletes(tmp_path, capsys):
-    store = open_store(tmp_path)
-    add(store, "a")
-    left = orphan(store, b"left")
-    age(tmp_path, 30)
-    assert main(["gc", str(tmp_path), "-q"]) == 0
-    said = capsys.readouterr().out
-    assert f"would remove {left}, 4 bytes, 30.0 h old" in said and (tmp_path / left).exists()
-    assert main(["gc", str(tmp_path), "--delete", "--json", "-q", "--grace", "29"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["deleted"] and [one["object"] for one in document["removed"]] == [left]
-    assert not (tmp_path / left).exists()
 
 
 def test_on_s3():

@@ -18,7 +18,7 @@ from typing import Any
 
 from embarchive import digests, manifest, parts
 from embarchive.commit import Head, read_head
-from embarchive.errors import BadInput, Missing
+from embarchive.errors import BadInput, Missing, StoreUnreachable
 from embarchive.manifest import Generation, PartRef, TableRef, object_path
 from embarchive.progress import Report
 from embarchive.storage import Entry, Store
@@ -115,7 +115,11 @@ def _clock(store: Store) -> datetime:
         found = [entry.modified for entry in store.list("staging") if entry.path == probe]
     finally:
         store.delete(probe)
-    return min(datetime.now(UTC), *found)
+    if not found:
+        raise StoreUnreachable(
+            f"{store.root}/{probe}: expected it in the listing, found it missing"
+        )
+    return min(datetime.now(UTC), found[0])
 
 
 # ---------------------------------------------------------------- what is reached
