@@ -100,6 +100,7 @@ def test_a_dry_run_lists_and_leaves_everything(tmp_path):
     add(store, "a")
     left = orphan(store, b"left")
     age(tmp_path, 30)
+    orphan(store, b"young")
     before = files(tmp_path)
     found = collect(store, progress=quiet)
     assert files(tmp_path) == before
@@ -254,6 +255,31 @@ def test_a_job_taken_up_again_while_its_plan_is_collected_is_kept(tmp_path, monk
 
     monkeypatch.setattr(LocalStore, "list", then_resume)
     assert gone(store) == set() and (tmp_path / left).exists()
+
+
+def test_a_job_that_commits_while_gc_lists_keeps_its_old_shards(tmp_path, monkeypatch):
+    """Its records are gone when gc reads them, its generation came after gc's first look, and it
+    wrote its shards long ago."""
+    store = open_store(tmp_path)
+    add(store, "a")
+    one = addition("b")
+    for path, data in one.objects:
+        store.put_new(path, data)
+    age(tmp_path, 48)
+    stage(store, 1, tmp_path, u33={"sha256": one.shards[0].sha256, "blocks": one.shards[0].blocks})
+    listing, done = LocalStore.list, []
+
+    def then_commit(self, prefix):
+        found = listing(self, prefix)
+        if prefix == "":
+            done.append(add_to_archive(store, lambda parent: replace(one, objects=())))
+            for path in ("plan.json", "encode/u33.json"):
+                store.delete(f"staging/{PLAN}/{path}")
+        return found
+
+    monkeypatch.setattr(LocalStore, "list", then_commit)
+    gone(store)
+    assert done and read_head(store) == done[0] and verify_names(store)
 
 
 def test_a_writer_that_writes_an_old_orphan_again_does_not_lose_it(tmp_path, monkeypatch):

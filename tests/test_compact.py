@@ -8,19 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from archives import EMB, FIRST, make_archive, make_cells, make_table
+from archives import EMB, append_date, make_archive, make_cells
 
 import embarchive
 from embarchive import compact as module
 from embarchive import shards
-from embarchive.additions import Addition, Swap, add_to_archive, replace_shards
+from embarchive.additions import Swap, replace_shards
 from embarchive.collect import collect
 from embarchive.commit import commit, read_head
 from embarchive.compact import compact
@@ -37,30 +35,12 @@ def quiet(*_):
     pass
 
 
-def append(root, turn, count=300, space_id="synthetic-1"):
-    """The same places on another date, as small shards of a commit of their own."""
-    archive = embarchive.open_archive(root)
-    models = sorted({one for row in archive.shards() for one in row.model_ids})
-    table = make_table(
-        count, seed=turn, models=models, start=FIRST + timedelta(days=turn), named=f"scene{turn}"
-    )
-    prefixes = np.array([name[:3] for name in table["geohash"].to_pylist()])
-    found = [
-        put_shard(archive.store, shards.write_shard(some, EMB), prefix, space_id)
-        for prefix in np.unique(prefixes).tolist()
-        for some in [table.filter(pa.array(prefixes == prefix))]
-    ]
-    spaces = tuple(replace(space, space_id=space_id) for space in archive.spaces[:1])
-    one = Addition(archive.settings, shards=tuple(found), spaces=spaces, scenes=1)
-    add_to_archive(archive.store, lambda parent: one)
-
-
 @pytest.fixture
 def root(tmp_path):
     """Five commits: each prefix has five shards of the same places."""
     make_archive(tmp_path / "a", 300)
     for turn in range(1, 5):
-        append(tmp_path / "a", turn)
+        append_date(tmp_path / "a", turn)
     return tmp_path / "a"
 
 
@@ -171,8 +151,8 @@ def test_full_shards_stay_full_and_in_order(root, monkeypatch):
 
 
 def test_spaces_stay_apart(root):
-    append(root, 5, space_id="synthetic-2")
-    append(root, 6, space_id="synthetic-2")
+    append_date(root, 5, space_id="synthetic-2")
+    append_date(root, 6, space_id="synthetic-2")
     before = {name: rows_of(root, space=name) for name in ("synthetic-1", "synthetic-2")}
     compact(open_store(root), progress=quiet)
     for name, rows in before.items():
@@ -195,7 +175,7 @@ def test_another_committer_between_reading_and_swapping_loses_nothing(root, monk
     real, done = module.commit, []
 
     def late(store, build):
-        done.append(append(root, 9))
+        done.append(append_date(root, 9))
         return real(store, build)
 
     monkeypatch.setattr(module, "commit", late)
@@ -210,7 +190,7 @@ def test_of_two_that_merge_the_same_one_finds_it_done(root, monkeypatch):
 
     def late(store, build):
         monkeypatch.setattr(module, "commit", real)
-        append(root, 9)
+        append_date(root, 9)
         compact(open_store(root), progress=quiet)
         return real(store, build)
 
@@ -232,7 +212,7 @@ def test_compacting_appending_and_collecting_at_once(root):
 
     def appends():
         for turn in range(10, 14):
-            append(root, turn)
+            append_date(root, turn)
 
     def merges():
         for _ in range(4):
@@ -264,7 +244,7 @@ def test_killed_at_any_moment_it_leaves_the_archive_whole(root):
     rng = random.Random(int(os.environ.get("EMBARCHIVE_SEED", "0")))
     count, killed = 1500, 0
     for turn in range(20, 40 if os.environ.get("EMBARCHIVE_TORTURE") else 25):
-        append(root, turn)
+        append_date(root, turn)
         count += 300
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(root)], stdout=subprocess.PIPE, text=True

@@ -5,8 +5,7 @@ import os
 import time
 
 import pytest
-from archives import make_archive
-from test_compact import append
+from archives import append_date, make_archive
 
 from embarchive.cli import main
 from embarchive.store import open_store
@@ -44,7 +43,7 @@ def test_gc_lists_then_deletes(root, capsys):
 
 
 def test_compact_says_what_it_merged_and_that_there_is_nothing(root, capsys):
-    append(root, 1)
+    append_date(root, 1)
     status, out, err = run(capsys, "compact", root, "--json", "--below", "10000")
     found = json.loads(out)
     assert status == 0 and found["merged"] and found["rows"] == 600 and "compact" in err
