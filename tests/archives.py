@@ -1,7 +1,7 @@
 """Small synthetic archives for the tests of readers: clustered vectors, the real formats, no
 training. 50,000 tiles take a few seconds."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from embarchive import digests, grid, manifest, quantize, rows, shards
 from embarchive.additions import Addition, add_to_archive
+from embarchive.archive import open_archive
+from embarchive.prefixes import put_shard
 from embarchive.recipe import Settings
 from embarchive.store import open_store
 
@@ -130,6 +132,24 @@ def make_archive(
     )
     add_to_archive(store, lambda _: addition)
     return table
+
+
+def append_date(root, turn, count=300, space_id="synthetic-1"):
+    """The same places on another date, as small shards of a commit of their own."""
+    archive = open_archive(root)
+    models = sorted({one for row in archive.shards() for one in row.model_ids})
+    table = make_table(
+        count, seed=turn, models=models, start=FIRST + timedelta(days=turn), named=f"scene{turn}"
+    )
+    prefixes = np.array([name[:3] for name in table["geohash"].to_pylist()])
+    found = [
+        put_shard(archive.store, shards.write_shard(some, EMB), prefix, space_id)
+        for prefix in np.unique(prefixes).tolist()
+        for some in [table.filter(pa.array(prefixes == prefix))]
+    ]
+    spaces = tuple(replace(space, space_id=space_id) for space in archive.spaces[:1])
+    one = Addition(archive.settings, shards=tuple(found), spaces=spaces, scenes=1)
+    add_to_archive(archive.store, lambda parent: one)
 
 
 def make_settings(shard_prefix=3):

@@ -4,7 +4,7 @@ import fakes
 import pytest
 
 from embarchive import manifest
-from embarchive.additions import Addition, add_to_archive, merge
+from embarchive.additions import Addition, Swap, add_to_archive, merge, replace_shards
 from embarchive.commit import read_head
 from embarchive.errors import BadInput, Conflict
 from embarchive.store import open_store
@@ -114,3 +114,28 @@ def test_an_empty_addition_to_an_archive_is_nothing(tmp_path):
     store = open_store(tmp_path)
     held = add(store, fakes.addition("a"))
     assert merge(store, held, Addition(fakes.SETTINGS)) is None
+
+
+def test_shards_are_replaced_where_all_of_the_old_are_there(tmp_path):
+    store = open_store(tmp_path)
+    one, other, far = (add_one(store, name) for name in ("a", "b", "c"))
+    parent = read_head(store).generation
+    made = fakes.shard_row(data=b"merged" * 4000, rows=one.rows + other.rows)
+    swap = Swap(frozenset([one.sha256, other.sha256]), (made,))
+    late = Swap(frozenset([far.sha256, "0" * 64]), (fakes.shard_row(data=b"late" * 99),))
+    draft = replace_shards(store, parent, [swap, late])
+    ((path, data),) = draft.objects
+    names = manifest.parse_part(data, draft.generation.parts[0])["sha256"].to_pylist()
+    assert sorted(names) == sorted([made.sha256, far.sha256]) and "manifests/" in path
+    assert draft.generation.tiles == parent.tiles and draft.generation.places == parent.places
+    assert draft.generation.bytes["shards"] == made.length + far.length
+    assert replace_shards(store, parent, [late]) is None
+    fewer = Swap(swap.old, (fakes.shard_row(data=b"merged" * 4000, rows=1),))
+    with pytest.raises(BadInput, match="expected 30 rows in all, found 11"):
+        replace_shards(store, parent, [fewer])
+
+
+def add_one(store, name):
+    one = fakes.addition(name)
+    add(store, one)
+    return one.shards[0]

@@ -1,19 +1,17 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import fakes
 import faults
 import pytest
+from s3server import serving_s3
 
 import embarchive.commit as module
 from embarchive import digests, manifest
@@ -345,36 +343,12 @@ def test_writers_over_a_faulty_line_lose_nothing(server):
 
 
 def test_writers_on_a_real_s3_server_lose_nothing():
-    pytest.importorskip("moto.server")
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    moto = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                urllib.request.urlopen(
-                    urllib.request.Request(f"{url}/bucket", method="PUT")
-                ).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.1)
-        env = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ALLOW_HTTP": "1",
-               "AWS_ENDPOINT_URL": url}  # fmt: skip
+    with serving_s3() as env:
         made = in_threads(lambda: open_store("s3://bucket/some/prefix", env=env), 3, 3)
         store = open_store("s3://bucket/some/prefix", env=env)
         assert sorted(made) == list(range(1, 10)) and len(shards(store)[1]) == 9
         held = {entry.path for entry in store.list("")}
         assert "embarchive.json" in held and not [p for p in held if p.startswith("staging")]
-    finally:
-        moto.terminate()
-        moto.wait()
 
 
 def test_a_draft_gets_its_number_parent_and_name_from_the_commit(tmp_path):

@@ -43,7 +43,7 @@ DOORS = {
     "numba": {"compiled"},
     "scipy": {"views"},
     "ray": {"engine"},
-    "click": {"options", "terminal", "making", "asking", "cli"},
+    "click": {"options", "terminal", "making", "keeping", "asking", "cli"},
 }
 # Modules that open files by name: the local store and its server, the package's own page, and
 # what a user names.

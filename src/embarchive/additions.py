@@ -6,7 +6,7 @@ already there is not added twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -44,6 +44,24 @@ class Addition:
     overview: TableRef | None = None
     pyramid: TableRef | None = None
     objects: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Shards of one prefix and space, by hash, and those that take their place."""
+
+    old: frozenset[str]
+    new: tuple[ShardRow, ...]
+
+    @property
+    def first(self) -> str:
+        """The least geohash."""
+        return min(row.geohash_min for row in self.new)
+
+    @property
+    def last(self) -> str:
+        """The greatest geohash."""
+        return max(row.geohash_max for row in self.new)
 
 
 def add_to_archive(
@@ -105,6 +123,44 @@ def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | Non
     generation = replace(generation, bytes=_sizes(store, generation, models))
     written = [(_table_path(data), data) for data in [*tables, *objects]]
     return Draft(generation, (*new.objects, *written))
+
+
+def replace_shards(store: Store, parent: Generation, swaps: Sequence[Swap]) -> Draft | None:
+    """The next generation with other shards that hold the same rows. A swap of which an old shard
+    is gone is left out, it is another committer's work; None when no swap is left.
+
+    Raises BadInput when the rows are not as many.
+    """
+    refs: list[PartRef] = []
+    objects: list[bytes] = []
+    for ref in parent.parts:
+        here = [
+            swap for swap in swaps if ref.geohash_min <= swap.last and swap.first <= ref.geohash_max
+        ]
+        changed = _swapped(store, ref, here) if here else []
+        refs += [made for made, _ in changed] or [ref]
+        objects += [data for _, data in changed]
+    if not objects:
+        return None
+    refs.sort(key=lambda ref: ref.geohash_min)
+    generation = replace(parent, parts=tuple(refs), tiles=sum(ref.rows for ref in refs))
+    if generation.tiles != parent.tiles:
+        raise BadInput(f"shards: expected {parent.tiles} rows in all, found {generation.tiles}")
+    generation = replace(generation, bytes=_sizes(store, generation, None))
+    return Draft(generation, tuple((_table_path(data), data) for data in objects))
+
+
+def _swapped(store: Store, ref: PartRef, swaps: Sequence[Swap]) -> list[tuple[PartRef, bytes]]:
+    """A part with its shards swapped; nothing when it has none of them."""
+    table = manifest.parse_part(_table(store, ref.sha256, ref.length), ref)
+    names = table["sha256"].to_pylist()
+    here = [swap for swap in swaps if swap.old <= set(names)]
+    if not here:
+        return []
+    gone = frozenset[str]().union(*(swap.old for swap in here))
+    left = table.filter(pa.array([sha not in gone for sha in names]))
+    fresh = manifest.part_table([row for swap in here for row in swap.new])
+    return partition.dump_parts(pa.concat_tables([left, fresh]))
 
 
 def _empty(settings: Settings) -> Generation:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embarchive import asking, making  # noqa: F401  # their commands
+from embarchive import asking, keeping, making  # noqa: F401  # their commands
 from embarchive.errors import BadInput, EmbarchiveError, reason_of
 from embarchive.options import ARCHIVE, BAND, EXEMPLARS, POLYGON, WHERE, names_of
 from embarchive.terminal import Shell, cli, columns, command, hit_lines, refuse

@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NoReturn
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
@@ -55,6 +56,9 @@ class HttpStore(RemoteStore):
         self._read_only(f"list {prefix}")
 
     def delete(self, path: str) -> None:
+        self._read_only(path)
+
+    def delete_older(self, path: str, than: datetime) -> bool:
         self._read_only(path)
 
     def _read_only(self, what: str) -> NoReturn:

@@ -229,6 +229,19 @@ class LocalStore:
                 self._cannot_write(path, error)
         self._prune(folders)
 
+    def delete_older(self, path: str, than: datetime) -> bool:
+        *folders, name = check_path(path)
+        try:
+            with self._folder(folders) as folder:
+                gone = _unlink_older(folder, name, than.timestamp())
+        except OSError as error:
+            if error.errno not in _GONE:
+                self._cannot_write(path, error)
+            gone = True
+        if gone:
+            self._prune(folders)
+        return gone
+
     def _prune(self, parts: Sequence[str]) -> None:
         """Take away what is empty of a folder and those above it; the root stays."""
         # The system itself refuses to remove a folder that holds anything.
@@ -274,16 +287,39 @@ def _make_folder(name: str, parent: int) -> None:
 
 
 def _holds(folder: int, name: str, data: bytes) -> bool:
-    """Whether the file is there with these bytes, and on the disk."""
+    """Whether the file is there with these bytes, and on the disk; then it is as if new."""
     try:
         handle = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:
         return False
     with os.fdopen(handle, "rb") as file:
-        if os.fstat(handle).st_size != len(data) or file.read() != data:
+        # Whoever deletes what is old holds the file alone while it looks and unlinks.
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        info = os.fstat(handle)
+        if not info.st_nlink or info.st_size != len(data) or file.read() != data:
+            return False
+        try:
+            os.utime(handle)
+        except PermissionError:  # another user's: only a file of our own can be as if new
             return False
         os.fsync(handle)
         return True
+
+
+def _unlink_older(folder: int, name: str, than: float) -> bool:
+    """Unlink a file last written before a time, unless a writer is at it; whether it went."""
+    handle = os.open(name, _FILE, dir_fd=folder)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours, there = os.fstat(handle), os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if ours.st_mtime >= than or ours.st_ino != there.st_ino:
+            return False
+        os.unlink(name, dir_fd=folder)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
 
 
 def _write(folder: int, name: str, data: bytes) -> None:

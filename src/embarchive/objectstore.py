@@ -14,7 +14,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -136,6 +136,25 @@ class ObjectStore(RemoteStore):
                 obstore.delete(self._carrier, path)
 
         self._retrying(path, remove)
+
+    def delete_older(self, path: str, than: datetime) -> bool:
+        check_path(path)
+
+        def remove() -> bool:
+            with _in_our_words():
+                try:
+                    written = obstore.head(self._carrier, path)["last_modified"]
+                except FileNotFoundError:
+                    return True
+                # S3 cannot delete on a condition of time: between these two requests a writer
+                # could write the same object again.
+                if written >= than:
+                    return False
+                with suppress(FileNotFoundError):
+                    obstore.delete(self._carrier, path)
+            return True
+
+        return self._retrying(path, remove)
 
     def _put(self, path: str, data: bytes, mode: Any) -> None:
         said: Any = headers_of(path)

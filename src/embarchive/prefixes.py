@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,15 @@ def held_rows(archive: Archive, prefix: str, space_id: str) -> Stored:
     )
 
 
+def put_shard(store: Store, shard: shards.Shard, prefix: str, space_id: str) -> ShardRow:
+    """Store a shard and its outboard; its row in a manifest part."""
+    blocks = digests.sha256(shard.outboard)
+    store.put_new(object_path("blocks", blocks), shard.outboard)
+    store.put_new(object_path("shard", shard.sha256, prefix), shard.data)
+    known = {f.name: getattr(shard, f.name) for f in fields(ShardRow) if hasattr(shard, f.name)}
+    return ShardRow(prefix=prefix, space_id=space_id, blocks=blocks, **known)
+
+
 def write_shard_record(
     store: Store,
     settings: Settings,
@@ -74,11 +83,7 @@ def write_shard_record(
     emb = shards.emb_metadata(settings, space["space_id"], space["encoder"], space["scale"])
     written = []
     for shard in shards.write_shards(table, emb):
-        blocks = digests.sha256(shard.outboard)
-        store.put_new(object_path("blocks", blocks), shard.outboard)
-        store.put_new(object_path("shard", shard.sha256, prefix), shard.data)
-        values = {f.name: getattr(shard, f.name, None) for f in fields(ShardRow)}
-        values |= {"prefix": prefix, "space_id": space["space_id"], "blocks": blocks}
+        values = asdict(put_shard(store, shard, prefix, space["space_id"]))
         values["model_ids"], values["bbox"] = list(shard.model_ids), list(shard.bbox)
         for key in ("datetime_min", "datetime_max"):
             moment: datetime | None = getattr(shard, key)

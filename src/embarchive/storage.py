@@ -84,6 +84,11 @@ class Store(Protocol):
         """Remove an object; one that is not there is fine. A folder left empty goes with it."""
         ...
 
+    def delete_older(self, path: str, than: datetime) -> bool:
+        """Remove an object last written before a time (UTC); whether it is gone. Writing it again
+        counts, also where its bytes were there already."""
+        ...
+
 
 class Counters:
     """Requests and bytes of a store, counted across threads."""

@@ -1,0 +1,53 @@
+"""The commands that look after an archive: what is no longer needed, what is in small pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from embarchive.options import ARCHIVE
+from embarchive.terminal import Shell, command
+
+
+@command(
+    ARCHIVE,
+    click.option(
+        "--grace", type=float, default=24.0, show_default=True, metavar="HOURS",
+        help="More than any job or open reader takes.",
+    ),
+    click.option("--delete", is_flag=True, help="Remove it; without, nothing is written."),
+)  # fmt: skip
+def gc(shell: Shell, archive: str, grace: float, delete: bool) -> None:
+    """List what nothing in ARCHIVE needs any longer; with --delete remove it."""
+    from embarchive.collect import collect
+    from embarchive.store import open_store
+
+    found = collect(open_store(archive), grace=grace, delete=delete, progress=shell.progress)
+    shell.say(found, _lines(found))
+
+
+@command(
+    ARCHIVE,
+    click.option("--below", type=click.IntRange(1), metavar="ROWS", help="Default 16384."),
+)
+def compact(shell: Shell, archive: str, below: int | None) -> None:
+    """Merge small shards of a prefix; rows stay, old shards too until gc."""
+    from embarchive.compact import BELOW
+    from embarchive.compact import compact as merge
+    from embarchive.store import open_store
+
+    found = merge(open_store(archive), below=below or BELOW, progress=shell.progress)
+    none = ["nothing to merge: generation {generation} stays".format(**found)]
+    shell.say(found, None if found["merged"] else none)
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    verb = "removed" if found["deleted"] else "would remove"
+    for one in found["removed"]:
+        yield f"{verb} {one['object']}, {one['bytes']:,} bytes, {one['age'] / 3600:.1f} h old"
+    yield (
+        f"{verb} {len(found['removed']):,} objects, {found['bytes']:,} bytes; "
+        f"{found['kept']:,} objects stay"
+    )
