@@ -10,6 +10,19 @@ from collections.abc import Iterator
 import numpy as np
 
 
+def killed_once(code: str, root: object, seconds: float) -> bool:
+    """Whether a run was killed: code of a process that is told `root` and prints a line when it is
+    about to work, `seconds` after that."""
+    line = [sys.executable, "-c", code, str(root)]
+    child = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    time.sleep(seconds)
+    child.send_signal(signal.SIGKILL)
+    child.stdout.close()
+    assert child.wait() in (0, -signal.SIGKILL)
+    return child.returncode != 0
+
+
 def killed_runs(job: str, least: float, most: float, times: int = 3) -> Iterator[None]:
     """Once after each kill. job: a call of `jobs` without its last arguments, such as
     "build(['a.tif'], 'A', Recipe()"; least, most: seconds that a run lives.

@@ -5,9 +5,6 @@ import itertools
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +15,7 @@ import pytest
 from archives import make_archive
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from kills import killed_once
 from s3server import serving_s3
 
 import embarchive
@@ -371,15 +369,7 @@ def test_a_collector_killed_at_any_moment_leaves_the_archive_whole(tmp_path):
             orphan(store, f"left {turn} {i}".encode())
         stage(store, 0, tmp_path, u33={"turn": turn})
         age(tmp_path, 48)
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        child.stdout.readline()
-        time.sleep(rng.uniform(0, 0.08))
-        child.send_signal(signal.SIGKILL)
-        child.stdout.close()
-        assert child.wait() in (0, -signal.SIGKILL)
-        killed += child.returncode != 0
+        killed += killed_once(CHILD, tmp_path, rng.uniform(0, 0.08))
         assert verify(store)["ok"]
     age(tmp_path, 48)
     gone(store)

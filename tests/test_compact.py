@@ -3,17 +3,14 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from archives import EMB, append_date, make_archive, make_cells
+from kills import killed_once
 
 import embarchive
 from embarchive import compact as module
@@ -246,15 +243,7 @@ def test_killed_at_any_moment_it_leaves_the_archive_whole(root):
     for turn in range(20, 40 if os.environ.get("EMBARCHIVE_TORTURE") else 25):
         append_date(root, turn)
         count += 300
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(root)], stdout=subprocess.PIPE, text=True
-        )
-        child.stdout.readline()
-        time.sleep(rng.uniform(0, 0.15))
-        child.send_signal(signal.SIGKILL)
-        child.stdout.close()
-        assert child.wait() in (0, -signal.SIGKILL)
-        killed += child.returncode != 0
+        killed += killed_once(CHILD, root, rng.uniform(0, 0.15))
         assert verify(open_store(root))["ok"] and len(rows_of(root)) == count
     assert killed
     before = rows_of(root)

@@ -20,6 +20,7 @@ from embarchive import grid, model
 from embarchive.codes import Codes
 from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.quantisers import Quantiser
+from embarchive.quantize import Int8
 from embarchive.rows import embeddings
 
 BATCH = 256
@@ -58,7 +59,7 @@ class Decoder:
         """What the network takes, float32 (n, D), of int8 vectors of rows."""
         if self.quantiser is not None:
             return self.quantiser.restore(q)
-        return q.astype(np.float32) * np.float32(self.scale)
+        return Int8(self.scale).decode(q)
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:

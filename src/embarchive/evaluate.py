@@ -24,6 +24,7 @@ from embarchive.exemplars import best_of_places
 from embarchive.fit_quantisers import fit_quantiser, parse_quantiser
 from embarchive.labels import classes, read_labels
 from embarchive.manifest import Space
+from embarchive.quantize import Int8
 from embarchive.questions import Scope, scope
 from embarchive.rows import embeddings
 
@@ -148,7 +149,7 @@ def blocks_of(names: NDArray[np.str_]) -> NDArray[np.str_]:
 
 def _sample(table: pa.Table, shard: NDArray[np.int64], scale: float) -> Sample:
     names = np.array(table["geohash"].to_pylist(), dtype=np.str_)
-    vectors = embeddings(table).astype(np.float32) * np.float32(scale)
+    vectors = Int8(scale).decode(embeddings(table))
     return Sample(names, vectors, shard, blocks_of(names))
 
 
@@ -244,7 +245,7 @@ def _probes(
 ) -> Doc:
     """What probes tell from the stored numbers, and from each quantiser's."""
     names = np.array(table["geohash"].to_pylist(), dtype=np.str_)
-    vectors = embeddings(table).astype(np.float32) * np.float32(scale)
+    vectors = Int8(scale).decode(embeddings(table))
     block = blocks_of(names)
     whole = {one: probes.predict(one, vectors, label, block) for one in probes.PROBES}
     rows = [_told("stored", vectors.shape[1], whole, whole, label, block, seed)]

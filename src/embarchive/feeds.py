@@ -23,6 +23,7 @@ from embarchive.archive import Archive, open_archive
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, make_filter
 from embarchive.manifest import ShardRow
+from embarchive.quantize import Int8
 from embarchive.reads import read_plan
 from embarchive.rows import ORDER, date_keys, embeddings, place_keys
 from embarchive.store import open_store
@@ -189,7 +190,7 @@ class TileDataset(IterableDataset[dict[str, Any]]):
     def _vectors(self, archive: Archive, table: pa.Table) -> NDArray[np.float32]:
         space, q = archive.space(), embeddings(table)
         quantiser = archive.quantiser(space)
-        return quantiser.restore(q) if quantiser else q.astype(np.float32) * np.float32(space.scale)
+        return quantiser.restore(q) if quantiser else Int8(space.scale).decode(q)
 
 
 def _places(table: pa.Table, min_dates: int) -> list[Index]:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from embarchive.errors import BadInput, Damaged
-from embarchive.quantize import LIMIT, squared_l2
+from embarchive.quantize import LIMIT, Int8, squared_l2
 from embarchive.tensors import MAX_WEIGHTS, pack
 
 VERSION = "1"
@@ -118,7 +118,7 @@ class Quantiser:
         """float32 (n, D) of decoded int8 (n, D'). Raises BadInput for another length."""
         if q.ndim != 2 or q.shape[1] != self.dim:
             raise BadInput(f"quantiser: expected vectors (n, {self.dim}), found {q.shape}")
-        z = q.astype(np.float32) * np.float32(self.scale)
+        z = Int8(self.scale).decode(q)
         return np.asarray(z if self.inverse is None else z @ self.inverse.T) + self.mean
 
     def query(self, mu: Floats) -> NDArray[np.int8]:

@@ -25,7 +25,7 @@ from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import Space
 from embarchive.reader import THREADS
 from embarchive.reads import ReadPlan
-from embarchive.rows import ORDER, embeddings, exact_boxes, place_keys, sort_rows
+from embarchive.rows import ORDER, embeddings, exact_boxes, joined, place_keys, sort_rows
 from embarchive.search import NEEDS, Query, rank
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Scope:
         held: pa.Table | None = None
         for piece in self.pieces():
             found = reduce(piece)
-            held = found if held is None else (join or reduce)(_joined([held, found]))
+            held = found if held is None else (join or reduce)(joined([held, found]))
         assert held is not None
         return held
 
@@ -266,9 +266,9 @@ def path(archive: Archive, a: Any, b: Any, steps: int = 8, **where: Any) -> pa.T
     for piece in about.pieces():
         for query, found in zip(queries, held, strict=True):
             found.append(rank(piece, query, None, about.space.scale))
-    best = [_least_of_places(_joined(found)).slice(0, steps) for found in held]
+    best = [_least_of_places(joined(found)).slice(0, steps) for found in held]
     chosen = interpolation.distinct([one["geohash"].to_pylist() for one in best])
-    hits = _joined([one.slice(at, 1) for one, at in zip(best, chosen, strict=True)])
+    hits = joined([one.slice(at, 1) for one, at in zip(best, chosen, strict=True)])
     flat = pa.array(points.ravel())
     table = hits.drop_columns("hamming").add_column(0, "step", pa.array(range(steps), pa.int32()))
     table = table.append_column("point", pa.FixedSizeListArray.from_arrays(flat, points.shape[1]))
@@ -284,10 +284,6 @@ def _least_of_places(rows: pa.Table) -> pa.Table:
     order = np.argsort(whole["score"].to_numpy(), kind="stable")
     _, first = np.unique(place_keys(whole["geohash"])[order], return_index=True)
     return whole.take(pa.array(order[np.sort(first)]))
-
-
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def _names(rows: pa.Table) -> NDArray[np.str_]:

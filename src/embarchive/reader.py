@@ -26,7 +26,7 @@ from embarchive.manifest import ShardRow, Space
 from embarchive.quantisers import Quantiser, load_quantiser
 from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
 from embarchive.recipe import Settings
-from embarchive.rows import ORDER, bit_rows, schema, sort_rows, vectors
+from embarchive.rows import ORDER, bit_rows, joined, schema, sort_rows, vectors
 from embarchive.shards import MAX_ROWS, column_ranges, parse_footer, read_rows
 from embarchive.store import Store, VerifiedObject
 
@@ -235,8 +235,7 @@ class Reader:
             kept += [some] if len(some) else []
             numbers += [number] * len(some)
         found = kept[1:] or kept
-        table = pa.concat_tables(found).unify_dictionaries().combine_chunks()
-        return table, np.array(numbers, np.int64)
+        return joined(found), np.array(numbers, np.int64)
 
     def _rows(self, plan: ReadPlan, wanted: Filter, names: Sequence[str]) -> pa.Table:
         tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)
@@ -244,7 +243,7 @@ class Reader:
         if not found:
             known = self.schema
             return pa.schema([known.field(name) for name in names]).empty_table()
-        return pa.concat_tables(found).unify_dictionaries().combine_chunks()
+        return joined(found)
 
     def check_columns(self, columns: Sequence[str]) -> list[str]:
         """The names in the shard's order, each once. Raises BadInput on an unknown one."""

@@ -24,6 +24,7 @@ from embarchive.manifest import Generation, ShardRow, Space, object_path
 from embarchive.parts import model_objects
 from embarchive.progress import Report
 from embarchive.quantisers import Quantiser, dump_quantiser
+from embarchive.quantize import Int8
 from embarchive.reads import ReadPlan, ShardRead
 from embarchive.recipe import Settings
 from embarchive.rows import binary, embeddings, schema
@@ -140,8 +141,9 @@ def _prepare(archive: Archive, space: Space, method: Method, bits: int) -> _Work
         raise BadInput(f"space {space.space_id}: expected tiles to fit to, found none")
     table, _ = archive.reader.sample(plan, Filter(), ("geohash", "embedding"), SAMPLE)
     names, q = np.array(table["geohash"].to_pylist()), embeddings(table)
-    quantiser = fit_quantiser(method.name, _floats(q, space))
-    decoded = quantiser.decode(quantiser.encode(_floats(q, space)))
+    mu = Int8(space.scale).decode(q)
+    quantiser = fit_quantiser(method.name, mu)
+    decoded = quantiser.decode(quantiser.encode(mu))
     simhash = quantize.fit_simhash(decoded, bits, 0)
     chosen = np.random.default_rng(0).permutation(len(q))[:QUERIES]
     none = np.full((len(chosen), NEIGHBOURS), np.inf), np.full((len(chosen), NEIGHBOURS), -1)
@@ -150,10 +152,6 @@ def _prepare(archive: Archive, space: Space, method: Method, bits: int) -> _Work
 
 def _rows(archive: Archive, read: ShardRead, columns: tuple[str, ...]) -> pa.Table:
     return archive.reader.rows(ReadPlan((read,)), Filter(), columns)
-
-
-def _floats(q: Int8s, space: Space) -> NDArray[np.float32]:
-    return q.astype(np.float32) * np.float32(space.scale)
 
 
 def _nearest(
@@ -179,7 +177,7 @@ def _shards(archive: Archive, store: Store, settings: Settings, work: _Work) -> 
     for read in archive.plan(Filter(), space.space_id).reads:
         table = _rows(archive, read, tuple(archive.reader.names))
         q = embeddings(table)
-        packed = work.quantiser.encode(_floats(q, space))
+        packed = work.quantiser.encode(Int8(space.scale).decode(q))
         decoded = work.quantiser.decode(packed)
         work.watch(np.array(table["geohash"].to_pylist()), q, decoded)
         columns = {name: table[name] for name in table.column_names}

@@ -20,7 +20,7 @@ from embarchive.filters import Filter
 from embarchive.quantisers import Quantiser
 from embarchive.quantize import Int8
 from embarchive.reads import ReadPlan, read_plan
-from embarchive.rows import ORDER, date_keys, embeddings
+from embarchive.rows import ORDER, date_keys, embeddings, joined
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
@@ -73,7 +73,7 @@ def places(archive: Archive, texts: Sequence[str]) -> pa.Table:
         return archive.reader.rows(ReadPlan(()), Filter(), DECODES)
     here = archive.space().space_id
     rows = rows_of_places(archive, found, here, DECODES, (None, None))
-    return pa.concat_tables(rows).unify_dictionaries().combine_chunks()
+    return joined(rows)
 
 
 def again(archive: Archive, rows: pa.Table) -> pa.Table:

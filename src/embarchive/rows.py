@@ -198,6 +198,11 @@ def bit_rows(table: pa.Table, name: str = "bits") -> NDArray[np.uint8]:
     return body[start : start + len(column) * width].reshape(len(column), width)
 
 
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one schema, at least one, as one table of single chunks."""
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
 def exact_boxes(column: pa.ChunkedArray | pa.Array) -> pa.StructArray:
     """The float64 bounds of cells as the column bbox of hits."""
     names = np.asarray(column.to_pylist(), dtype=np.str_)

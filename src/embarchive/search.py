@@ -32,15 +32,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import bitcount, grid, shortlist
+from embarchive import bitcount, shortlist
 from embarchive.best import VALUE, Best
 from embarchive.errors import BadInput
 from embarchive.quantize import SimHash, squared_l2_many
 from embarchive.rows import (
     ORDER,
-    SIDES,
     bit_rows,
     embeddings,
+    exact_boxes,
     place_keys,
     place_names,
     sort_rows,
@@ -49,7 +49,6 @@ from embarchive.rows import (
 LOGIC = ("and", "or", "xor", "majority")
 OPS = ("mean", "min", *LOGIC)
 NEEDS = ("geohash", "datetime", "source", "model_id", "valid_fraction", "embedding")
-_BOX = pa.struct([pa.field(side, pa.float64(), nullable=False) for side in SIDES])
 _SLICE = 32_768
 # Chunks of rows with at least these columns, of these cells (none named: of all). Rows of other
 # cells may come along.
@@ -308,8 +307,6 @@ def _hits(
     value = Best.values(found)
     votes = None if simhash is None else pa.array(_votes(bit_rows(found), query, simhash))
     score = value / max(1, len(query.negatives)) if query.op in LOGIC else value * (scale * scale)
-    names = np.asarray(found["geohash"].to_pylist(), dtype=np.str_)
-    sides = grid.bounds(names) if len(names) else np.zeros((0, 4))
     columns: dict[str, Any] = {
         "geohash": found["geohash"],
         "datetime": found["datetime"],
@@ -318,9 +315,7 @@ def _hits(
         "hamming": pa.nulls(len(found), pa.int32()) if votes is None else votes,
         "model_id": found["model_id"].cast(pa.string()),
         "valid_fraction": found["valid_fraction"],
-        "bbox": pa.StructArray.from_arrays(
-            [pa.array(side) for side in sides.T.copy()], fields=list(_BOX)
-        ),
+        "bbox": exact_boxes(found["geohash"]),
     }
     for name in extra:
         columns.setdefault(name, found[name])
