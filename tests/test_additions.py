@@ -103,13 +103,6 @@ def test_other_settings_are_refused_and_nothing_is_written(tmp_path):
     assert store.list("") == files
 
 
-def test_an_overview_is_held_by_later_generations(tmp_path):
-    store, ref = open_store(tmp_path), manifest.TableRef("a" * 64, 99, 5)
-    add(store, replace(fakes.addition("a"), overview=ref))
-    assert add(store, fakes.addition("b")).overview == ref
-    assert read_head(store).generation.bytes["overview"] == 99
-
-
 def test_an_empty_addition_to_an_archive_is_nothing(tmp_path):
     store = open_store(tmp_path)
     held = add(store, fakes.addition("a"))

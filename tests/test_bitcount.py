@@ -14,8 +14,8 @@ def some_bits(n, width, seed=0):
 @pytest.fixture(params=["numba", "numpy"])
 def kernel(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(bitcount, "_numba", lambda: None)
-    elif bitcount._numba() is None:
+        monkeypatch.setattr(bitcount, "compiled_loops", lambda: None)
+    elif bitcount.compiled_loops() is None:
         pytest.skip("numba is not installed")
     monkeypatch.setattr(bitcount, "LARGE", 1)
     return request.param

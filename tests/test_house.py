@@ -19,14 +19,14 @@ ORDER = re.findall(r"^  (\w+)\.py ", TREE.partition("\n```")[0], re.MULTILINE)
 PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
     grid resample tiles regions compiled bitcount quantize rows shortlist best filters model tensors
-    quantisers rangecoder contexts
+    quantisers coarse rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
-    tile2vec drift choice indices partition parts manifest headers shards search reads exemplars
+    tile2vec drift choice indices partition parts inverted manifest headers shards search reads exemplars
     change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
-    "quantisers": {"safetensors"}, "views": {"scipy"}, "compiled": {"numba"},
+    "quantisers": {"safetensors"}, "coarse": {"safetensors"}, "views": {"scipy"}, "compiled": {"numba"},
 }  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}

@@ -64,7 +64,7 @@ def test_a_shard_without_dates_is_held():
 def test_a_hostile_row_is_neither_read_nor_written(wrong):
     table = parts.part_table([*ROWS, replace(ROWS[0], **wrong)])
     with pytest.raises(Damaged, match="part"):
-        parts.parse_part(parts._dump(table, "part"))
+        parts.parse_part(parts.dump_table(table, "part"))
     with pytest.raises(BadInput, match="part"):
         parts.dump_part(table)
 
@@ -121,6 +121,6 @@ def test_a_model_row_that_cannot_be_is_refused(wrong):
 def test_a_model_of_unknown_kind_is_damaged():
     row = {"model_id": fakes.sha("m"), "length": 9, "kind": "pickle", "space_id": "s1"}
     with pytest.raises(Damaged, match="kind"):
-        parts.parse_models(parts._dump(parts.models_table([row]), "models"))
+        parts.parse_models(parts.dump_table(parts.models_table([row]), "models"))
     with pytest.raises(BadInput, match="kind"):
         parts.dump_models(parts.models_table([row]))

@@ -97,11 +97,11 @@ def test_hits_are_those_of_the_decoded_vectors_in_python_and_sql(root, made, nam
     table, simhash = with_decoded(rows_of(plain, *search.NEEDS, "bits", "bbox"), packed)
     options = {key: asked[key] for key in asked if key not in ("like", "unlike", "bbox")}
     wanted = make_filter(asked.get("bbox"), None, None, None)
-    (query,), _ = find.queries(
+    (one,) = find.queries(
         packed, [asked["like"]], asked.get("unlike", ()), wanted, space, **options
     )
     table = table.filter(pa.array(row_mask(table, wanted)))
-    oracle = search.rank(table, query, simhash, space.scale)
+    oracle = search.rank(table, one.query, simhash, space.scale)
     assert len(hits) and hits.equals(oracle)
     with packed.sql() as con:
         found = con.sql(sql.search_sql(packed, **asked)).to_arrow_table()

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, manifest, partition, parts
+from embarchive import digests, inverted, manifest, partition, parts, segments
 from embarchive.commit import PATIENCE, Draft, Head, commit
 from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import Generation, PartRef, ShardRow, Space, TableRef
+from embarchive.reads import shard_rows
 from embarchive.recipe import Settings
 from embarchive.storage import Store
 from embarchive.store import VerifiedObject
@@ -41,7 +42,6 @@ class Addition:
     scenes: int = 0
     places: int = 0
     attribution: str = ""
-    overview: TableRef | None = None
     pyramid: TableRef | None = None
     objects: tuple[tuple[str, bytes], ...] = ()
 
@@ -102,9 +102,9 @@ def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | Non
     _check_settings(base.settings, new.settings)
     spaces = _merge_spaces(base.spaces, new.spaces)
     models = _merge_models(store, base.models, new.models)
-    parts, objects, added = _merge_parts(store, base.parts, new.shards)
-    same = not added and models is None and spaces == base.spaces
-    if parent and same and not (new.overview or new.pyramid):
+    parts, objects, fresh = _merge_parts(store, base.parts, new.shards)
+    same = not fresh and models is None and spaces == base.spaces
+    if parent and same and not new.pyramid:
         return None
     tables = [manifest.dump_models(models)] if models is not None else []
     ref = _table_ref(tables[0], len(models)) if models is not None else base.models
@@ -117,10 +117,10 @@ def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | Non
         places=base.places + new.places,
         scenes=base.scenes + new.scenes,
         attribution=_joined(base.attribution, new.attribution),
-        overview=new.overview or base.overview,
+        overview=segments.extended(store, base, fresh),
         pyramid=new.pyramid or base.pyramid,
     )
-    generation = replace(generation, bytes=_sizes(store, generation, models))
+    generation = replace(generation, bytes=sizes(store, generation, models))
     written = [(_table_path(data), data) for data in [*tables, *objects]]
     return Draft(generation, (*new.objects, *written))
 
@@ -146,7 +146,7 @@ def replace_shards(store: Store, parent: Generation, swaps: Sequence[Swap]) -> D
     generation = replace(parent, parts=tuple(refs), tiles=sum(ref.rows for ref in refs))
     if generation.tiles != parent.tiles:
         raise BadInput(f"shards: expected {parent.tiles} rows in all, found {generation.tiles}")
-    generation = replace(generation, bytes=_sizes(store, generation, None))
+    generation = replace(generation, bytes=sizes(store, generation))
     return Draft(generation, tuple((_table_path(data), data) for data in objects))
 
 
@@ -216,19 +216,19 @@ def _models(store: Store, ref: TableRef) -> pa.Table:
 
 def _merge_parts(
     store: Store, held: tuple[PartRef, ...], new: tuple[ShardRow, ...]
-) -> tuple[tuple[PartRef, ...], list[bytes], int]:
-    """Parts in geohash order, the bytes of the changed ones, the number of shards added."""
+) -> tuple[tuple[PartRef, ...], list[bytes], list[ShardRow]]:
+    """Parts in geohash order, the bytes of the changed ones, the shards added."""
     if not new:
-        return held, [], 0
+        return held, [], []
     width = len(new[0].prefix)
     spans = [(part.geohash_min[:width], part.geohash_max[:width]) for part in held]
     touched, apart = partition.merge_shards(spans, manifest.part_table(_distinct(new)))
-    changed, added = partition.dump_parts(apart), len(apart)
+    changed, added = partition.dump_parts(apart), shard_rows(apart)
     for home, rows in touched.items():
         old = manifest.parse_part(_table(store, held[home].sha256, held[home].length), held[home])
         known = set(old["sha256"].to_pylist())
         fresh = rows.filter(pa.array([sha not in known for sha in rows["sha256"].to_pylist()]))
-        added += len(fresh)
+        added += shard_rows(fresh)
         changed += partition.dump_parts(pa.concat_tables([old, fresh])) if len(fresh) else []
         if not len(fresh):
             touched[home] = fresh
@@ -241,8 +241,9 @@ def _distinct(shards: tuple[ShardRow, ...]) -> list[ShardRow]:
     return list({shard.sha256: shard for shard in shards}.values())
 
 
-def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dict[str, int]:
-    """Bytes of shards (not their outboards), of all of models/, and of overview and pyramid."""
+def sizes(store: Store, generation: Generation, models: pa.Table | None = None) -> dict[str, int]:
+    """Bytes of shards (not their outboards), of all of models/ that spaces and models name, and of
+    overview and pyramid. models: the models table where it is at hand."""
     if models is None and generation.models:
         models = _models(store, generation.models)
     found: dict[str, int] = {}
@@ -251,6 +252,11 @@ def _sizes(store: Store, generation: Generation, models: pa.Table | None) -> dic
     for row in models.to_pylist() if models is not None else []:
         found |= {sha: length for _, sha, length in parts.model_objects(row)}
     extra = [ref.length for ref in (generation.overview, generation.pyramid) if ref]
+    if generation.overview:
+        ref = generation.overview
+        path = manifest.object_path("overview", ref.sha256)
+        index = inverted.parse_index(VerifiedObject(store, path, ref.sha256, ref.length).whole())
+        extra += [length for _, _, length in inverted.objects(index)]
     return {
         "shards": sum(part.shard_bytes for part in generation.parts),
         "models": sum(found.values()),

@@ -23,6 +23,7 @@ from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import ShardRow
+from embarchive.overview import Overview
 from embarchive.quantisers import Quantiser
 from embarchive.quantize import SimHash
 from embarchive.reader import Reader
@@ -60,6 +61,7 @@ class Archive:
         self._held = self._head.generation
         self.reader = Reader(store, self._held.settings, spaces=self._held.spaces)
         self.weights = Models(self.reader, self._held)
+        self.overview = Overview(self.reader, self._held.overview)
 
     @property
     def head(self) -> Head:
@@ -258,15 +260,19 @@ class Archive:
         began, requests, read = time.monotonic(), self.store.requests, self.store.bytes_read
         wanted = self.in_band(make_filter(bbox, polygon, None, datetime), band)
         here = self.space(space)
-        asked, plan = find.queries(self, likes, unlike, wanted, here, columns, **options)
-        found = find.hits(self, asked, plan, wanted, here, columns)
+        asked = find.queries(self, likes, unlike, wanted, here, columns, **options)
+        found = find.hits(self, asked, here, columns)
         spent = {
             "space_id": here.space_id,
             "requests": str(self.store.requests - requests),
             "bytes_read": str(self.store.bytes_read - read),
             "seconds": f"{time.monotonic() - began:.6f}",
         }
-        return [table.replace_schema_metadata(spent) for table in found]
+        shares = [f"{one.compared / max(1, len(self)):.6f}" for one in asked]
+        return [
+            table.replace_schema_metadata({**spent, "share_read": share})
+            for table, share in zip(found, shares, strict=True)
+        ]
 
     def in_band(self, wanted: Filter, band: str | None) -> Filter:
         """A filter for rows of a single band; as it is for None. Raises BadInput."""

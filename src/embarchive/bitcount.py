@@ -30,7 +30,7 @@ def blocks(bits: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer[An
         raise BadInput(f"hamming: expected codes of one length, found {rows.shape}, {wanted.shape}")
     if not wanted.size or not rows.size:
         return iter(())
-    if rows.shape[1] % 8 == 0 and rows.size * len(wanted) >= LARGE and _numba() is not None:
+    if rows.shape[1] % 8 == 0 and rows.size * len(wanted) >= LARGE and compiled_loops() is not None:
         return _by_numba(rows.view(np.uint64), wanted.view(np.uint64))
     return _by_numpy(rows, wanted)
 
@@ -67,7 +67,7 @@ def _by_numpy(rows: Bits, codes: Bits) -> Iterator[tuple[int, NDArray[np.integer
 def _by_numba(
     rows: NDArray[np.uint64], codes: NDArray[np.uint64]
 ) -> Iterator[tuple[int, NDArray[np.integer[Any]]]]:
-    loops, words = _numba(), rows.shape[1]
+    loops, words = compiled_loops(), rows.shape[1]
     many = len(codes) >= _MANY * words
     size = min(_COLUMNS if many else max(ROWS, _NUMBERS // len(codes)), len(rows))
     out = np.empty((len(codes), size), dtype=np.uint16)
@@ -86,8 +86,8 @@ def _by_numba(
 
 
 @cache
-def _numba() -> Any:
-    """The compiled loops, None without numba."""
+def compiled_loops() -> Any:
+    """The module `compiled`, None without numba."""
     try:
         from embarchive import compiled
     except ImportError:

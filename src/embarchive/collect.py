@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from embarchive import digests, manifest, parts
+from embarchive import digests, inverted, manifest, parts
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput, Missing, StoreUnreachable
 from embarchive.manifest import Generation, PartRef, TableRef, object_path
@@ -157,9 +157,16 @@ def _names(store: Store, generation: Generation, known: set[str]) -> Iterator[st
     """Paths that a generation names, but for those that a table among `known` names."""
     for space in generation.spaces:
         yield from (object_path(kind, sha256) for kind, sha256, _ in space.objects())
-    for kind, ref in (("overview", generation.overview), ("pyramid", generation.pyramid)):
-        if ref:
-            yield object_path(kind, ref.sha256)
+    if generation.pyramid:
+        yield object_path("pyramid", generation.pyramid.sha256)
+    if generation.overview:
+        path = object_path("overview", generation.overview.sha256)
+        if path not in known:
+            ref = generation.overview
+            data = VerifiedObject(store, path, ref.sha256, ref.length).whole()
+            named = inverted.objects(inverted.parse_index(data))
+            yield from (object_path(kind, sha256) for kind, sha256, _ in named)
+            yield path
     for table in (generation.models, *generation.parts):
         if table is None:
             continue

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import memory, rows, shards
+from embarchive import make_overview, memory, rows, shards
 from embarchive.additions import Swap, replace_shards
 from embarchive.archive import Archive
-from embarchive.commit import Draft, Head, commit
+from embarchive.commit import Draft, Head, commit, read_head
 from embarchive.errors import BadInput, Damaged
 from embarchive.manifest import ShardRow, Space, object_path
 from embarchive.prefixes import put_shard
@@ -30,9 +30,11 @@ def compact(store: Store, *, below: int = BELOW, progress: Report) -> dict[str, 
     """Merge the shards of each prefix and space in which one has fewer than `below` rows, unless
     they lie as a build would write them; commit what came of it as one generation.
 
-    Rows of a prefix are in memory at a time. Gives generation, merged (prefixes, by space), shards
-    before and after (of the archive), rows and bytes written; nothing is committed where nothing is
-    merged. Raises BadInput for http(s), NotAnArchive, Damaged, Conflict as `commit` does.
+    Then lists of the overview that are in several segments become one each, see
+    `make_overview.merge`. Rows of a prefix are in memory at a time. Gives generation, merged
+    (prefixes, by space), segments (that went into others), shards before and after (of the
+    archive), rows and bytes written; nothing is committed where nothing is merged. Raises BadInput
+    for http(s), NotAnArchive, Damaged, Conflict as `commit` does.
     """
     if isinstance(store, HttpStore):
         raise BadInput(f"compact: expected a folder or s3://, found {store.root}: read only")
@@ -49,11 +51,15 @@ def compact(store: Store, *, below: int = BELOW, progress: Report) -> dict[str, 
     head = commit(store, partial(_draft, store, swaps)) if swaps else archive.head
     after = Archive(store, head).shards() if swaps else before
     held = {row.sha256 for row in after}
+    segments = make_overview.merge(store, progress=progress)
+    if segments:
+        head = read_head(store)
     # Another committer may have merged the same shards first.
     swaps = [swap for swap in swaps if all(row.sha256 in held for row in swap.new)]
     return {
         "generation": head.generation.number,
         "merged": len(swaps),
+        "segments": segments,
         "shards": {"before": len(before), "after": len(after)},
         "rows": sum(row.rows for swap in swaps for row in swap.new),
         "bytes": sum(row.length for swap in swaps for row in swap.new),

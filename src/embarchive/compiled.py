@@ -1,4 +1,4 @@
-"""Loops over bits that numba compiles when they are first called, for the processor at hand.
+"""Loops that numba compiles when they are first called, for the processor at hand.
 
 The machine counts the bits of a word, or of several, in one instruction, for which numpy makes a
 pass through memory; a single code is then compared as fast as memory gives the rows.
@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
+Floats = NDArray[np.floating[Any]]
 
 
 def _count_ones(typing: Any, word: Any) -> Any:
@@ -56,3 +57,25 @@ def by_words(
         numbers = out[code]
         for row in range(count):
             numbers[row] = totals[row]
+
+
+# All of them whole numbers that the type holds, so that no order of sums changes one.
+@njit(nogil=True, fastmath=True)
+def nearest_words(points: Floats, words: Floats, squares: Floats, out: NDArray[np.uint8]) -> None:
+    """The word (w, k) of least `squares[k] - 2 points . word` for each point (n, w), of equals the
+    first, into out (n,)."""
+    width, count = words.shape
+    gaps = np.empty(count, points.dtype)
+    for row in range(points.shape[0]):
+        gaps[:] = squares
+        for axis in range(width):
+            twice = 2 * points[row, axis]
+            for word in range(count):
+                gaps[word] -= twice * words[axis, word]
+        least = gaps[0]
+        for word in range(count):
+            least = min(least, gaps[word])
+        best = 0
+        while gaps[best] != least:
+            best += 1
+        out[row] = best

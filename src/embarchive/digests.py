@@ -26,10 +26,18 @@ def sha256(data: Bytes) -> str:
 def block_digests(data: Bytes) -> bytes:
     """The outboard of an object: 16 bytes per 16 KiB block, the last block may be short."""
     view = memoryview(data)
-    return b"".join(
-        hashlib.sha256(view[start : start + BLOCK]).digest()[:DIGEST]
-        for start in range(0, len(view), BLOCK)
-    )
+    return b"".join(short(view[start : start + BLOCK]) for start in range(0, len(view), BLOCK))
+
+
+def short(data: Bytes) -> bytes:
+    """The first 16 bytes of the SHA-256 of a piece of an object."""
+    return hashlib.sha256(data).digest()[:DIGEST]
+
+
+def check_short(name: str, data: Bytes, digest: bytes) -> None:
+    """Raises Damaged unless a piece of an object has this digest, see `short`."""
+    if short(data) != digest:
+        raise Damaged(f"{name}: expected digest {digest.hex()}, found {short(data).hex()}")
 
 
 def block_count(length: int) -> int:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from embarchive import manifest, resolve, search
+from embarchive import candidates, manifest, resolve, search
 from embarchive.errors import BadInput
 from embarchive.exemplars import Place, parse_all
 from embarchive.filters import Filter
+from embarchive.overview import Lists
 from embarchive.reads import ReadPlan
 from embarchive.search import Query
 
 if TYPE_CHECKING:
     from embarchive.archive import Archive
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A search with its exemplars as vectors, and what it ranks: rows of a plan that a filter
+    wants. compared: rows whose codes, bits or vectors are compared on the way there."""
+
+    query: Query
+    wanted: Filter
+    plan: ReadPlan
+    compared: int
 
 
 def queries(
@@ -28,42 +40,84 @@ def queries(
     here: manifest.Space,
     columns: Sequence[str] = (),
     **options: Any,
-) -> tuple[list[Query], ReadPlan]:
-    """The exemplars of each search resolved to vectors of a space, and the reads of all. Shards
-    that both need are read once. Raises BadInput."""
+) -> list[Asked]:
+    """The exemplars of each search resolved to vectors of a space, and what it reads: the rows of a
+    few cells where the space has lists to choose them by, else all that are wanted. Raises
+    BadInput."""
     search.check_options(**options)
     search.check_bits(options.get("op", "mean"), archive.simhash(here))
     near = [parse_all(items, archive.settings.precision) for items in likes]
     far = parse_all(unlike, archive.settings.precision)
     if not near or not all(near):
         raise BadInput("search: expected at least one exemplar in like, found none")
-    plan = archive.plan(wanted, here.space_id)
     names = [*search.NEEDS, *(("bits",) if archive.settings.bits else ()), *columns]
     archive.reader.check_columns(names)
+    lists = _lists(archive, here, wanted, options)
+    # All of an archive is not even planned where lists serve.
+    plan = ReadPlan(()) if lists and wanted.everything else archive.plan(wanted, here.space_id)
+    share = 1.0
+    if lists and not wanted.everything:
+        share = plan.rows / lists.total
+        lists = lists if share and _pays(archive, lists, share) else None
     every = [*(item for items in near for item in items), *far]
     vectors = resolve.vectors(archive, every, here, plan, names, wanted.band).vectors
     made, at = [], 0
     for items in near:
         cells = {item.geohash for item in (*items, *far) if isinstance(item, Place)}
         positives, negatives = vectors[at : at + len(items)], vectors[len(every) - len(far) :]
-        made.append(Query(positives, negatives, exclude=sorted(cells), **options))
+        query = Query(positives, negatives, exclude=sorted(cells), **options)
+        made.append(Asked(query, wanted, plan, plan.rows))
         at += len(items)
-    return made, plan
+    return made if lists is None else [_narrowed(archive, one, here, lists, share) for one in made]
+
+
+def _lists(
+    archive: Archive, here: manifest.Space, wanted: Filter, options: dict[str, Any]
+) -> Lists | None:
+    """The lists of a space where they can choose what a search looks at, and all of them together
+    are read for less than all rows."""
+    if not candidates.serves(wanted, **options):
+        return None
+    lists = archive.overview.lists(here)
+    return lists if lists and _pays(archive, lists, 1.0) else None
+
+
+def _pays(archive: Archive, lists: Lists, share: float) -> bool:
+    """Whether the lists that a search for a share of the rows reads are fewer bytes than the bits,
+    or vectors, of that share."""
+    s = archive.settings
+    read = candidates.how_many(lists, share) / len(lists.rows) * lists.coarse.quantiser.bytes
+    return read < share * (s.bits // 8 or s.dim)
+
+
+def _narrowed(
+    archive: Archive, one: Asked, here: manifest.Space, lists: Lists, share: float
+) -> Asked:
+    found = candidates.find(archive.overview, lists, one.query, one.wanted, share)
+    wanted = Filter(geohash=found.cells or ("0" * 12,))
+    plan = archive.plan(wanted, here.space_id)
+    return Asked(replace(one.query, exact=True), wanted, plan, found.rows)
 
 
 def hits(
-    archive: Archive,
-    asked: Sequence[Query],
-    plan: ReadPlan,
-    wanted: Filter,
-    here: manifest.Space,
-    columns: Sequence[str],
+    archive: Archive, asked: Sequence[Asked], here: manifest.Space, columns: Sequence[str]
 ) -> list[pa.Table]:
-    """The hits of queries that differ in exemplars alone. What fits into one portion is read once;
-    of more the rows of the shortlist are read again, with all that hits have."""
+    """The hits of searches that differ in exemplars alone."""
+    together = all(one.wanted is asked[0].wanted for one in asked)
+    turns = [asked] if together else [[one] for one in asked]
+    return [table for some in turns for table in _ranked(archive, some, here, columns)]
+
+
+def _ranked(
+    archive: Archive, asked: Sequence[Asked], here: manifest.Space, columns: Sequence[str]
+) -> list[pa.Table]:
+    """The hits of searches of the same rows. What fits into one portion is read once; of more the
+    rows of the shortlist are read again, with all that hits have."""
     reader, simhash = archive.reader, archive.simhash(here)
-    few = plan.rows <= reader.portion
-    held = [reader.rows(plan, wanted, [*asked[0].needs(simhash), *columns])] if few else []
+    plan, wanted = asked[0].plan, asked[0].wanted
+    few = plan.rows <= reader.portion or bool(wanted.geohash and asked[0].query.exact)
+    names = [*asked[0].query.needs(simhash), *columns]
+    held = [reader.rows(plan, wanted, names)] if few else []
 
     def read(names: Sequence[str], cells: Sequence[str]) -> Iterable[pa.Table]:
         if held:
@@ -73,7 +127,8 @@ def hits(
         return reader.batches(plan.within(cells), replace(wanted, geohash=tuple(cells)), names)
 
     threads = min(8, os.cpu_count() or 1)
-    return search.rank_all(read, asked, simhash, here.scale, columns, threads)
+    every = [one.query for one in asked]
+    return search.rank_all(read, every, simhash, here.scale, columns, threads)
 
 
 def together(likes: Sequence[str], tables: Sequence[pa.Table]) -> pa.Table:

@@ -1,4 +1,5 @@
-"""The commands that look after an archive: what is no longer needed, what is in small pieces."""
+"""The commands that look after an archive: what is no longer needed, what is in small pieces, and
+what makes searches of all of it short."""
 
 from __future__ import annotations
 
@@ -40,7 +41,19 @@ def compact(shell: Shell, archive: str, below: int | None) -> None:
 
     found = merge(open_store(archive), below=below or BELOW, progress=shell.progress)
     none = ["nothing to merge: generation {generation} stays".format(**found)]
-    shell.say(found, None if found["merged"] else none)
+    shell.say(found, None if found["merged"] or found["segments"] else none)
+
+
+@command(
+    ARCHIVE,
+    click.option("--lists", type=click.IntRange(1, 1 << 15), help="Default 4 sqrt(rows)."),
+)
+def overview(shell: Shell, archive: str, lists: int | None) -> None:
+    """Write lists by which a search of all of ARCHIVE reads a small share of it."""
+    from embarchive.make_overview import make
+    from embarchive.store import open_store
+
+    shell.say(make(open_store(archive), lists=lists, progress=shell.progress))
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

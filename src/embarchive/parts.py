@@ -162,7 +162,7 @@ def dump_part(table: pa.Table) -> bytes:
     reader would take."""
     rows = sort_part(table.select(PART_SCHEMA.names).cast(PART_SCHEMA))
     _before_writing(_check_part, rows, "part")
-    return _dump(rows, "part")
+    return dump_table(rows, "part")
 
 
 def dump_models(table: pa.Table) -> bytes:
@@ -170,7 +170,7 @@ def dump_models(table: pa.Table) -> bytes:
     no reader would take."""
     rows = table.select(MODEL_SCHEMA.names).cast(MODEL_SCHEMA).combine_chunks()
     _before_writing(_check_models, rows, "models table")
-    return _dump(rows, "models")
+    return dump_table(rows, "models")
 
 
 def _before_writing(check: Callable[[pa.Table, str], None], rows: pa.Table, name: str) -> None:
@@ -186,7 +186,7 @@ def parse_part(data: bytes, part: PartRef | None = None) -> pa.Table:
     Raises Damaged or UnknownVersion.
     """
     name = f"part {part.sha256[:12]}" if part else "part"
-    table = _parse(data, "part", PART_SCHEMA, name)
+    table = parse_table(data, "part", PART_SCHEMA, name)
     _check_part(table, name)
     if part is not None and part_ref(table, part.sha256, part.length) != part:
         raise Damaged(f"{name}: expected the totals of its reference, found others")
@@ -194,36 +194,36 @@ def parse_part(data: bytes, part: PartRef | None = None) -> pa.Table:
 
 
 def _check_part(table: pa.Table, name: str) -> None:
-    _check_text(table, name, ["sha256", "blocks"], SHA)
-    _check_text(table, name, ["prefix", *GEOHASHES], CELL)
+    check_text(table, name, ["sha256", "blocks"], SHA)
+    check_text(table, name, ["prefix", *GEOHASHES], CELL)
     for column, low, high in (
         ("length", 12, MAX_LENGTH),
         ("footer_length", 8, MAX_LENGTH),
         ("rows", 1, 1 << 32),
     ):
-        _check_numbers(table[column], name, column, low, high)
+        check_numbers(table[column], name, column, low, high)
     if pc.any(pc.greater(table["footer_length"], table["length"])).as_py():
         raise Damaged(f"{name}: expected footers within their shards, found a longer one")
     box = table["bbox"].combine_chunks()
     for side, limit in zip(SIDES, (180.0, 90.0, 180.0, 90.0), strict=True):
-        _check_numbers(pc.struct_field(box, side), name, f"bbox.{side}", -limit, limit)
+        check_numbers(pc.struct_field(box, side), name, f"bbox.{side}", -limit, limit)
     if pc.any(pc.invert(_within_prefix(table))).as_py():
         raise Damaged(f"{name}: expected geohashes under their prefix, found others")
 
 
 def parse_models(data: bytes) -> pa.Table:
     """The models table, every value checked. Raises Damaged or UnknownVersion."""
-    table = _parse(data, "models", MODEL_SCHEMA, "models table")
+    table = parse_table(data, "models", MODEL_SCHEMA, "models table")
     _check_models(table, "models table")
     return table
 
 
 def _check_models(table: pa.Table, name: str) -> None:
     names = ["model_id", "backbone", "card_sha256", "onnx_sha256"]
-    _check_text(table, name, names, SHA)
-    _check_text(table, name, ["kind"], "|".join(KINDS))
+    check_text(table, name, names, SHA)
+    check_text(table, name, ["kind"], "|".join(KINDS))
     for column in ("length", "backbone_length", "card_length", "onnx_length"):
-        _check_numbers(table[column], name, column, 1, MAX_LENGTH)
+        check_numbers(table[column], name, column, 1, MAX_LENGTH)
 
 
 def model_objects(row: Mapping[str, Any]) -> list[tuple[str, str, int]]:
@@ -273,7 +273,8 @@ def common_prefix(a: str, b: str) -> str:
 # ---------------------------------------------------------------- Parquet
 
 
-def _dump(table: pa.Table, kind: str) -> bytes:
+def dump_table(table: pa.Table, kind: str) -> bytes:
+    """A table of a kind as Parquet; equal rows give equal bytes."""
     stamp = {"format": "embarchive", "kind": kind, "version": VERSION}
     sink = io.BytesIO()
     with pq.ParquetWriter(
@@ -289,7 +290,8 @@ def _dump(table: pa.Table, kind: str) -> bytes:
     return sink.getvalue()
 
 
-def _parse(data: bytes, kind: str, schema: pa.Schema, name: str) -> pa.Table:
+def parse_table(data: bytes, kind: str, schema: pa.Schema, name: str) -> pa.Table:
+    """A table of a kind, its columns checked, not its values. Raises Damaged or UnknownVersion."""
     if len(data) > MAX_TABLE_BYTES:
         raise Damaged(f"{name}: expected at most {MAX_TABLE_BYTES} bytes, found {len(data)}")
     try:
@@ -328,7 +330,8 @@ def _check_stamp(metadata: pq.FileMetaData, kind: str, name: str) -> None:
         raise UnknownVersion(f"{name}: expected version {VERSION}, found {found[2]!r}")
 
 
-def _check_text(table: pa.Table, name: str, columns: list[str], pattern: str) -> None:
+def check_text(table: pa.Table, name: str, columns: list[str], pattern: str) -> None:
+    """Raises Damaged unless all texts of the columns match the pattern as a whole."""
     for column in columns:
         values = table[column].drop_null()
         matches = pc.match_substring_regex(values, f"^(?:{pattern})$")
@@ -338,7 +341,8 @@ def _check_text(table: pa.Table, name: str, columns: list[str], pattern: str) ->
             raise Damaged(f"{name}: expected {column} to be {pattern}, found another value")
 
 
-def _check_numbers(values: Any, name: str, column: str, low: float, high: float) -> None:
+def check_numbers(values: Any, name: str, column: str, low: float, high: float) -> None:
+    """Raises Damaged unless all numbers of a column are finite and within the limits."""
     least, most = pc.min_max(values).as_py().values()
     # NaN passes through min and max
     if not pc.all(pc.is_finite(values), min_count=0).as_py():

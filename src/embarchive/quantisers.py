@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from embarchive.bitcount import LARGE, compiled_loops
 from embarchive.errors import BadInput, Damaged
 from embarchive.quantize import LIMIT, Int8, squared_l2
 from embarchive.tensors import MAX_WEIGHTS, pack
@@ -124,8 +125,11 @@ class Quantiser:
     def query(self, mu: Floats) -> NDArray[np.int8]:
         """int8 (m, D') of float exemplars (m, D): mapped and rounded to the scale, but not through
         the codebooks, so that they lose less than what they are compared with."""
-        steps = np.rint(self._fine(self._checked(mu)) / FINE)
-        return np.clip(steps, -LIMIT, LIMIT).astype(np.int8)
+        return np.clip(self.steps(mu), -LIMIT, LIMIT).astype(np.int8)
+
+    def steps(self, mu: Floats) -> NDArray[np.int64]:
+        """As `query`, int64 (m, D'), however large the numbers are."""
+        return np.rint(self._fine(self._checked(mu)) / FINE).astype(np.int64)
 
     @cached_property
     def tables(self) -> NDArray[np.int8]:
@@ -169,9 +173,20 @@ class Quantiser:
             return codes
         # 16ths of a step, and no further out than matters: all of it whole numbers.
         near = np.clip(np.rint(fine / 16), -(2**20), 2**20).reshape(len(fine), groups, width)
-        for group, words in enumerate(self.codebooks.astype(np.float64)):
-            gaps = 16 * np.sum(words**2, axis=1) - 2 * (near[:, group] @ words.T)
-            codes[:, group] = np.argmin(gaps, axis=1)
+        loops = compiled_loops() if near.size >= LARGE >> 8 else None
+        # Sums below 2^24 are exact in float32 too, of which a processor takes twice as many at once.
+        most = 16 * width * LIMIT**2 + 2 * width * LIMIT * float(np.abs(near).max(initial=0))
+        kind: Any = np.float32 if most < 2**24 else np.float64
+        near = near.astype(kind)
+        for group, words in enumerate(self.codebooks.astype(kind)):
+            squares, columns = 16 * np.sum(words**2, axis=1), np.ascontiguousarray(words.T)
+            if loops is not None:
+                points = np.ascontiguousarray(near[:, group])
+                found = np.empty(len(points), np.uint8)
+                loops.nearest_words(points, columns, squares, found)
+                codes[:, group] = found
+            else:
+                codes[:, group] = np.argmin(squares - 2 * (near[:, group] @ columns), axis=1)
         return codes
 
 

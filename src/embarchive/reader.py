@@ -267,12 +267,12 @@ class Reader:
         data = self._cache.get((sha256, WHOLE))
         if data is None:
             path = manifest.object_path(kind, sha256)
-            data = _expiring(lambda: VerifiedObject(self.store, path, sha256, length).whole())
+            data = expiring(lambda: VerifiedObject(self.store, path, sha256, length).whole())
             self._cache.put((sha256, WHOLE), data)
         return data
 
     def _shard_rows(self, read: ShardRead, wanted: Filter, names: Sequence[str]) -> pa.Table:
-        return _expiring(lambda: self._shard_rows_now(read, wanted, names))
+        return expiring(lambda: self._shard_rows_now(read, wanted, names))
 
     def _shard_rows_now(self, read: ShardRead, wanted: Filter, names: Sequence[str]) -> pa.Table:
         shard, file = read.shard, self.file(read.shard)
@@ -316,7 +316,7 @@ def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made
         return list(pool.map(work, items))
 
 
-def _expiring(fetch: Callable[[], Any]) -> Any:
+def expiring(fetch: Callable[[], Any]) -> Any:
     """A missing object of a pinned generation means that the generation was collected."""
     try:
         return fetch()

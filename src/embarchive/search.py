@@ -241,7 +241,7 @@ def _values(
     found = squared_l2_many(vectors, every)
     ends = np.cumsum([len(q.positives) + len(q.negatives) for q in queries]).tolist()
     return [
-        _combined(found[start:end], query, mean=True)[some].astype(np.float64)
+        combined(found[start:end], query, mean=True)[some].astype(np.float64)
         for start, end, query, some in zip([0, *ends], ends, queries, index, strict=False)
     ]
 
@@ -249,17 +249,18 @@ def _values(
 def _votes(bits: NDArray[np.uint8], query: Query, simhash: SimHash) -> NDArray[np.int32]:
     """Hamming number of each row, int32 (n,)."""
     found = bitcount.counts(bits, np.concatenate(codes(query, simhash))).astype(np.int32)
-    return cast("NDArray[np.int32]", _combined(found, query, mean=False))
+    return cast("NDArray[np.int32]", combined(found, query, mean=False))
 
 
 def _exact(vectors: NDArray[np.int8], query: Query) -> NDArray[np.float64]:
     """The exact value of each row, float64 (n,)."""
     found = squared_l2_many(vectors, np.concatenate([query.positives, query.negatives]))
-    return cast("NDArray[np.float64]", _combined(found, query, mean=True).astype(np.float64))
+    return cast("NDArray[np.float64]", combined(found, query, mean=True).astype(np.float64))
 
 
-def _combined(numbers: NDArray[Any], query: Query, mean: bool) -> NDArray[Any]:
-    """Numbers to all exemplars (p + n, rows) as one of each row."""
+def combined(numbers: NDArray[Any], query: Query, mean: bool) -> NDArray[Any]:
+    """Numbers to all exemplars (p + n, rows), each an integer, as one of each row: step 3 where
+    `mean`, else step 2."""
     near = len(numbers) - len(query.negatives)
     return cast("NDArray[Any]", _combine(list(numbers[:near]), list(numbers[near:]), query, mean))
 

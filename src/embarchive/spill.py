@@ -1,4 +1,5 @@
-"""Rows set aside in a temporary folder, by where they are, until they are written as shards."""
+"""Rows set aside in a temporary folder, by where they are or to which list they belong, until they
+are written."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class Spill:
         self._writers: dict[int, pa.RecordBatchStreamWriter] = {}
 
     def __enter__(self) -> Spill:
-        made = tempfile.TemporaryDirectory(prefix="embarchive-import-")
+        made = tempfile.TemporaryDirectory(prefix="embarchive-spill-")
         self._folder = Path(self._stack.enter_context(made))
         return self
 

@@ -163,8 +163,8 @@ class _Asked:
         **options: Any,
     ) -> _Asked:
         wanted, here = make_filter(bbox, None, None, datetime), archive.space(space)
-        (query,), plan = find.queries(archive, [like], unlike, wanted, here, **options)
-        return cls(wanted, here, query, plan, archive.simhash(here))
+        (one,) = find.queries(archive, [like], unlike, wanted, here, **options)
+        return cls(one.wanted, here, one.query, one.plan, archive.simhash(here))
 
     def select(self, relation: str, where: Sequence[str]) -> str:
         return queries.search_query(relation, self.query, self.simhash, self.space.scale, where)

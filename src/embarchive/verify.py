@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, manifest, parts
+from embarchive import digests, inverted, manifest, parts
 from embarchive.commit import find_head
 from embarchive.errors import (
     EmbarchiveError,
@@ -91,7 +91,40 @@ def _tables(
                 tables[item.path] = manifest.parse_models(data)
         except EmbarchiveError as error:
             bad.append(_said(item.path, error))
+    if generation.overview:
+        _index(store, generation, tables, bad)
     return tables, items
+
+
+def _index(
+    store: Store, generation: Generation, tables: dict[str, pa.Table | None], bad: list[Bad]
+) -> None:
+    """The overview's index among the tables, its lists checked against what they are said to be."""
+    assert generation.overview is not None
+    item = _item("overview", generation.overview.sha256, generation.overview.length)
+    tables[item.path] = None
+    data, wrong = _fetch(store, item)
+    bad += wrong
+    if data is None:
+        return
+    try:
+        table = tables[item.path] = inverted.parse_index(data)
+    except EmbarchiveError as error:
+        bad.append(_said(item.path, error))
+        return
+    for sha256, length in {(row["file"], row["file_length"]) for row in table.to_pylist()}:
+        file = _item("overview", sha256, length)
+        body, _ = _fetch(store, file)
+        # A file that is not what it should be is reported with the other objects.
+        for row in table.to_pylist() if body is not None else ():
+            piece = (body or b"")[row["offset"] : row["offset"] + row["length"]]
+            if row["file"] == sha256 and digests.short(piece) != row["digest"]:
+                found = digests.short(piece).hex()
+                bad.append(_bad(f"{file.path} list {row['list']}", row["digest"].hex(), found))
+    held = sum(row["rows"] for row in table.to_pylist())
+    covered = {row["space_id"] for row in table.to_pylist()}
+    if held != generation.tiles and covered >= {space.space_id for space in generation.spaces}:
+        bad.append(_bad(item.path, f"{generation.tiles} rows", f"{held} rows"))
 
 
 def _shards(part: Any) -> Iterator[Item]:
@@ -106,6 +139,8 @@ def _models(generation: Generation, tables: dict[str, pa.Table | None]) -> Itera
         yield from (_item(*one) for one in space.objects())
     if generation.overview:
         yield _item("overview", generation.overview.sha256, generation.overview.length)
+        index = tables[manifest.object_path("overview", generation.overview.sha256)]
+        yield from (_item(*one) for one in (inverted.objects(index) if index is not None else ()))
     if generation.pyramid:
         yield _item("pyramid", generation.pyramid.sha256, generation.pyramid.length)
     if not generation.models:

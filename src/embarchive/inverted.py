@@ -1,0 +1,200 @@
+"""The lists of an overview: where they lie, and what one holds.
+
+The index is a table of one row a list and segment: builds write one segment of each list, appends
+add their own. A list is bytes: codes of fixed width, then the cells they are of. Pure.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embarchive import digests
+from embarchive.errors import BadInput, Damaged
+from embarchive.parts import (
+    MAX_LENGTH,
+    SHA,
+    VERSION,
+    check_numbers,
+    check_text,
+    dump_table,
+    parse_table,
+)
+
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("space_id", pa.string(), nullable=False),
+        pa.field("list", pa.int32(), nullable=False),
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("file_length", pa.int64(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("digest", pa.binary(digests.DIGEST), nullable=False),
+        pa.field("coarse", pa.string(), nullable=False),
+        pa.field("coarse_length", pa.int64(), nullable=False),
+    ]
+)
+LISTS_SCHEMA = pa.schema(
+    [
+        pa.field("list", pa.int32(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("entries", pa.binary(), nullable=False),
+    ]
+)
+MAX_ENTRIES = 1 << 26
+
+Codes = NDArray[np.uint8]
+Cells = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of one list: its number, and the bytes of its codes and cells."""
+
+    number: int
+    rows: int
+    data: bytes
+
+
+def index_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Rows with the keys of INDEX_SCHEMA in their order: by space, list, then as they came."""
+    found = pa.Table.from_pylist(list(rows), schema=INDEX_SCHEMA)
+    return sort_index(found)
+
+
+def sort_index(table: pa.Table) -> pa.Table:
+    """The order of an index's rows: segments of a list stay as they are."""
+    keys = [table["space_id"].dictionary_encode().combine_chunks(), table["list"]]
+    order = pa.table({"space": keys[0].cast(pa.string()), "list": keys[1]})
+    order = order.append_column("at", pa.array(np.arange(len(table))))
+    sorting = [("space", "ascending"), ("list", "ascending"), ("at", "ascending")]
+    return table.take(pa.compute.sort_indices(order, sort_keys=sorting)).combine_chunks()
+
+
+def dump_index(table: pa.Table) -> bytes:
+    """An index as Parquet; equal rows give equal bytes. Raises BadInput for rows that no reader
+    would take."""
+    rows = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+    try:
+        _check_index(rows, "overview")
+    except Damaged as error:
+        raise BadInput(str(error)) from None
+    return dump_table(rows, "overview")
+
+
+def parse_index(data: bytes) -> pa.Table:
+    """An index, every value checked. Raises Damaged or UnknownVersion."""
+    table = parse_table(data, "overview", INDEX_SCHEMA, "overview")
+    _check_index(table, "overview")
+    return table
+
+
+def _check_index(table: pa.Table, name: str) -> None:
+    check_text(table, name, ["file", "coarse"], SHA)
+    check_text(table, name, ["space_id"], "[0-9A-Za-z._-]{1,64}")
+    for column, low, high in (
+        ("list", 0, 1 << 20),
+        ("file_length", 12, MAX_LENGTH),
+        ("offset", 4, MAX_LENGTH),
+        ("length", 2, MAX_ENTRIES),
+        ("rows", 1, MAX_ENTRIES),
+        ("coarse_length", 12, MAX_LENGTH),
+    ):
+        check_numbers(table[column], name, column, low, high)
+    ends = pa.compute.add(table["offset"], table["length"])
+    if pa.compute.any(pa.compute.greater(ends, table["file_length"]), min_count=0).as_py():
+        raise Damaged(f"{name}: expected lists inside their files, found one beyond")
+    for key, of in (("space_id", "coarse"), ("coarse", "coarse_length"), ("file", "file_length")):
+        pairs = len(table.group_by([key, of]).aggregate([]))
+        if pairs != len(table[key].unique()):
+            raise Damaged(f"{name}: expected one {of} for each {key}, found several")
+
+
+def objects(table: pa.Table) -> list[tuple[str, str, int]]:
+    """(kind, sha256, length) of the objects that an index names."""
+    found: dict[tuple[str, str, int], None] = {}
+    for kind, column in (("model", "coarse"), ("overview", "file")):
+        pairs = table.group_by([column, f"{column}_length"], use_threads=False).aggregate([])
+        for row in pairs.to_pylist():
+            found[kind, row[column], row[f"{column}_length"]] = None
+    return list(found)
+
+
+# ---------------------------------------------------------------- lists
+
+
+def pack_segment(number: int, codes: Codes, cells: Cells) -> Segment:
+    """Rows of a list, their codes uint8 (n, bytes) and cells as numbers of 5 bits a letter (n,):
+    codes in the order of cells, then each cell less the one before, 7 bits a byte, the lowest
+    first, 128 added to all bytes of a number but its last."""
+    order = np.argsort(cells, kind="stable")
+    gaps = np.diff(cells[order], prepend=np.uint64(0))
+    data = np.ascontiguousarray(codes[order]).tobytes() + _varints(gaps)
+    return Segment(number, len(codes), data)
+
+
+def unpack_segment(data: bytes, rows: int, width: int) -> tuple[Codes, Cells]:
+    """Codes uint8 (rows, width) and cells uint64 (rows,) of a list. Raises Damaged."""
+    body = np.frombuffer(data, np.uint8)
+    gaps = _numbers(body[rows * width :]) if len(body) > rows * width else np.zeros(0, np.uint64)
+    if len(gaps) != rows:
+        raise Damaged(f"overview: expected {rows} cells in a list, found {len(gaps)}")
+    return body[: rows * width].reshape(rows, width), np.cumsum(gaps, dtype=np.uint64)
+
+
+def _varints(values: Cells) -> bytes:
+    """Numbers below 2^63 as bytes of 7 bits."""
+    places = np.arange(9, dtype=np.uint64)
+    digits = (values[:, None] >> (7 * places)) & np.uint64(127)
+    last = np.maximum(9 - np.argmax(digits[:, ::-1] > 0, axis=1), 1)
+    last[~digits.any(axis=1)] = 1
+    keep = np.arange(9) < last[:, None]
+    more = np.arange(9) < last[:, None] - 1
+    return bytes((digits + 128 * more).astype(np.uint8)[keep].tobytes())
+
+
+def _numbers(body: Codes) -> Cells:
+    """Inverse of `_varints`; a number that is cut off or longer than nine bytes raises Damaged."""
+    ends = np.flatnonzero(body < 128)
+    starts = np.r_[0, ends[:-1] + 1] if len(ends) else ends
+    if not len(ends) or ends[-1] != len(body) - 1 or (ends - starts).max() > 8:
+        raise Damaged("overview: expected cells of at most nine bytes, found others")
+    place = np.arange(len(body)) - np.repeat(starts, ends - starts + 1)
+    parts = (body & 127).astype(np.uint64) << (7 * place).astype(np.uint64)
+    return cast(Cells, np.add.reduceat(parts, starts))
+
+
+def lists_file(segments: Sequence[Segment]) -> tuple[bytes, list[int]]:
+    """Segments as one Parquet file, and where in it the bytes of each begin."""
+    table = pa.table(
+        [
+            pa.array([one.number for one in segments], pa.int32()),
+            pa.array([one.rows for one in segments], pa.int64()),
+            pa.array([one.data for one in segments], pa.binary()),
+        ],
+        schema=LISTS_SCHEMA,
+    )
+    stamp = {"format": "embarchive", "kind": "lists", "version": VERSION}
+    sink = io.BytesIO()
+    # Codes are random, and are read by their place in the file: neither compressed nor encoded.
+    with pq.ParquetWriter(
+        sink, table.schema, version="2.6", compression="none", use_dictionary=False,
+        write_statistics=["list"], store_schema=False,
+    ) as writer:  # fmt: skip
+        writer.add_key_value_metadata({"embarchive": json.dumps(stamp, sort_keys=True)})
+        writer.write_table(table, row_group_size=len(table))
+    data, offsets, at = sink.getvalue(), [], 0
+    for one in segments:
+        at = data.index(len(one.data).to_bytes(4, "little") + one.data, at) + 4
+        offsets.append(at)
+        at += len(one.data)
+    return data, offsets

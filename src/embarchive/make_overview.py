@@ -1,0 +1,167 @@
+"""The overview of an archive made, or its lists merged; committed as a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from embarchive import digests, inverted, memory, spill
+from embarchive.additions import sizes
+from embarchive.archive import Archive
+from embarchive.coarse import Coarse, dump_coarse
+from embarchive.commit import Draft, Head, commit
+from embarchive.errors import BadInput, Conflict
+from embarchive.filters import Filter
+from embarchive.fit_coarse import fit_coarse, lists_for, sample_for
+from embarchive.manifest import ShardRow, Space, TableRef, object_path
+from embarchive.overview import Lists
+from embarchive.progress import Report
+from embarchive.rows import binary, bit_rows, embeddings
+from embarchive.segments import Writer, coded, grouped
+from embarchive.storage import Store
+from embarchive.store import HttpStore
+
+# Bytes of a code: half as many as numbers, so many at most.
+MOST_BYTES = 64
+# Lists that are merged at a time.
+_TURN = 256
+
+
+def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[str, Any]:
+    """Write lists of all rows of all spaces and commit them as the archive's overview.
+
+    lists: of a space, default four times the root of its rows. Two passes over all shards; the temporary
+    folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes, and what share
+    of the shards they are. Raises BadInput for http(s) and an
+    archive without rows, Conflict when another committer was first.
+    """
+    if isinstance(store, HttpStore):
+        raise BadInput(f"overview: expected a folder or s3://, found {store.root}: read only")
+    archive = Archive(store)
+    if not len(archive):
+        raise BadInput(f"overview: expected tiles in {archive.root}, found none")
+    store.check_writable()
+    rows: list[dict[str, Any]] = []
+    for space in archive.spaces:
+        own = sorted(
+            (one for one in archive.shards() if one.space_id == space.space_id),
+            key=lambda one: (one.geohash_min, one.geohash_max, one.sha256),
+        )
+        if own:
+            rows += _lists_of(archive, store, space, own, lists, progress)
+    data = inverted.dump_index(inverted.index_table(rows))
+    head = put(store, archive.head, data, len(rows))
+    held = head.generation.bytes
+    return {
+        "generation": head.generation.number,
+        "lists": len(rows),
+        "rows": sum(row["rows"] for row in rows),
+        "bytes": held["overview"],
+        "share": round(held["overview"] / held["shards"], 4),
+    }
+
+
+def put(store: Store, base: Head, index: bytes, count: int) -> Head:
+    """Commit an index of the rows of a generation. Raises Conflict when that is no longer the
+    current one."""
+    ref = TableRef(digests.sha256(index), len(index), count)
+
+    def build(head: Head | None) -> Draft | None:
+        if head is None or head.generation.number != base.generation.number:
+            raise Conflict(
+                f"{store.root}: expected generation {base.generation.number} to be the current "
+                "one still, found another writer's; run it again"
+            )
+        if head.generation.overview == ref:
+            return None
+        store.put_new(object_path("overview", ref.sha256), index)
+        made = replace(head.generation, overview=ref)
+        return Draft(replace(made, bytes=sizes(store, made)))
+
+    return commit(store, build)
+
+
+def _lists_of(
+    archive: Archive,
+    store: Store,
+    space: Space,
+    own: list[ShardRow],
+    count: int | None,
+    progress: Report,
+) -> list[dict[str, Any]]:
+    total = sum(one.rows for one in own)
+    plan = archive.plan(Filter(), space.space_id)
+    table, _ = archive.reader.sample(plan, Filter(), ("embedding",), sample_for(total))
+    q = embeddings(table)
+    length = code_length(q.shape[1])
+    progress("overview fit", 0, 0)
+    coarse = fit_coarse(q, count or lists_for(total), length)
+    data = dump_coarse(coarse)
+    sha256 = digests.sha256(data)
+    store.put_new(object_path("model", sha256), data)
+    writer = Writer(store, space.space_id, (sha256, len(data)))
+    kinds = {"list": pa.int32(), "cell": pa.uint64(), "code": pa.binary(length)}
+    edges = np.unique(np.linspace(0, len(coarse.centroids), spill.MOST_BUCKETS, False).astype("u8"))
+    with spill.Spill(edges, pa.schema(list(kinds.items()))) as aside:
+        for done, part in enumerate(_tables(archive, coarse, own), 1):
+            aside.add(part["list"].to_numpy().astype(np.uint64), part)
+            progress("overview", done, len(own))
+            if done % 16 == 0:
+                memory.give_back()
+        for bucket in aside.buckets():
+            numbers, cells = (bucket[name].to_numpy() for name in ("list", "cell"))
+            for segment in grouped(numbers, cells, bit_rows(bucket, "code")):
+                writer.add(segment)
+    writer.flush()
+    return writer.rows
+
+
+def merge(store: Store, *, progress: Report) -> int:
+    """Write lists that are in several segments as one each, and commit that where some are; how
+    many segments went. Raises as `make`."""
+    archive = Archive(store)
+    index = archive.overview.index
+    if index is None or len(index) == len(index.group_by(["space_id", "list"]).aggregate([])):
+        return 0
+    rows: list[dict[str, Any]] = []
+    for space in archive.spaces:
+        lists = archive.overview.lists(space)
+        if lists is not None:
+            rows += _merged(archive, store, space, lists, progress)
+    data = inverted.dump_index(inverted.index_table(rows))
+    put(store, archive.head, data, len(rows))
+    return len(index) - len(rows)
+
+
+def _merged(
+    archive: Archive, store: Store, space: Space, lists: Lists, progress: Report
+) -> list[dict[str, Any]]:
+    about = lists.index["coarse"][0].as_py(), lists.index["coarse_length"][0].as_py()
+    writer = Writer(store, space.space_id, about)
+    full = np.flatnonzero(lists.rows)
+    for start in range(0, len(full), _TURN):
+        found = archive.overview.read(lists, full[start : start + _TURN])
+        numbers = np.repeat([one for one, _, _ in found], [len(cells) for _, _, cells in found])
+        codes, cells = (np.concatenate([one[at] for one in found]) for at in (1, 2))
+        for segment in grouped(numbers.astype(np.int32), cells, codes):
+            writer.add(segment)
+        progress("overview merge", min(start + _TURN, len(full)), len(full))
+    writer.flush()
+    return writer.rows
+
+
+def code_length(dim: int) -> int:
+    """Bytes of a code of vectors of `dim` numbers. Raises BadInput for a single number."""
+    if dim < 2:
+        raise BadInput(f"overview: expected vectors of 2 numbers or more, found {dim}")
+    return min(MOST_BYTES, dim // 2)
+
+
+def _tables(archive: Archive, coarse: Coarse, own: list[ShardRow]) -> Iterator[pa.Table]:
+    for one in coded(archive.reader, coarse, own):
+        columns = [pa.array(one.lists), pa.array(one.cells), binary(one.codes)]
+        yield pa.table(columns, names=["list", "cell", "code"])

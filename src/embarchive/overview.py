@@ -1,0 +1,127 @@
+"""The overview of a generation: for each space that it covers the lists of an inverted file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embarchive import digests
+from embarchive.coarse import Coarse, load_coarse
+from embarchive.errors import Damaged
+from embarchive.inverted import Cells, Codes, parse_index, unpack_segment
+from embarchive.manifest import Space, TableRef, object_path
+from embarchive.reader import Cache, Reader, expiring, in_threads
+
+# Lists at most so many bytes apart in a file are fetched together.
+GAP = 128 << 10
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of a space: its coarse quantiser, the index's rows of it, and the rows that its
+    lists hold, by list (K,)."""
+
+    coarse: Coarse
+    index: pa.Table
+    rows: NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        """Rows of all lists, which are those of the space."""
+        return int(self.rows.sum())
+
+    def segments(self, numbers: NDArray[np.integer[Any]]) -> pa.Table:
+        """The index's rows of some lists."""
+        return self.index.filter(pc.is_in(self.index["list"], pa.array(numbers, pa.int32())))
+
+
+class Overview:
+    """What a generation's overview holds, fetched when it is first asked for; verified."""
+
+    def __init__(self, reader: Reader, ref: TableRef | None) -> None:
+        self._reader, self._ref = reader, ref
+        self._index: pa.Table | None = None
+        self._lists: dict[str, Lists] = {}
+        self._cache = Cache()
+
+    @property
+    def index(self) -> pa.Table | None:
+        """The index, None where there is no overview. Raises Damaged."""
+        if self._index is None and self._ref is not None:
+            data = self._reader.object("overview", self._ref.sha256, self._ref.length)
+            self._index = parse_index(data)
+        return self._index
+
+    @property
+    def precision(self) -> int:
+        """Letters of a cell."""
+        return self._reader.settings.precision
+
+    def lists(self, space: Space) -> Lists | None:
+        """The lists of a space; None where it has none. Raises Damaged."""
+        if self.index is None:
+            return None
+        if space.space_id not in self._lists:
+            own = self.index.filter(pc.equal(self.index["space_id"], space.space_id))
+            if not len(own):
+                return None
+            quantiser = self._reader.quantiser(space.space_id)
+            dim = quantiser.dim if quantiser else space.dim
+            self._lists[space.space_id] = self._opened(own, dim)
+        return self._lists[space.space_id]
+
+    def read(
+        self, lists: Lists, numbers: NDArray[np.integer[Any]]
+    ) -> list[tuple[int, Codes, Cells]]:
+        """Some lists, a segment after another, each its number, codes uint8 (n, bytes) and cells
+        as numbers of 5 bits a letter (n,). Raises Damaged, GenerationExpired."""
+        found = lists.segments(numbers).to_pylist()
+        missing = [row for row in found if self._held(row) is None]
+        files = sorted({row["file"] for row in missing})
+        in_threads(lambda sha: self._fetch([row for row in missing if row["file"] == sha]), files)
+        width = lists.coarse.quantiser.bytes
+        return [
+            (row["list"], *unpack_segment(self._held(row) or b"", row["rows"], width))
+            for row in found
+        ]
+
+    def _opened(self, own: pa.Table, dim: int) -> Lists:
+        sha, length = own["coarse"][0].as_py(), own["coarse_length"][0].as_py()
+        coarse = load_coarse(self._reader.object("model", sha, length), dim)
+        numbers = own["list"].to_numpy()
+        if numbers.max() >= len(coarse.centroids):
+            most = len(coarse.centroids)
+            raise Damaged(f"overview: expected lists below {most}, found {numbers.max()}")
+        rows = np.zeros(len(coarse.centroids), np.int64)
+        np.add.at(rows, numbers, own["rows"].to_numpy())
+        return Lists(coarse, own, rows)
+
+    def _held(self, row: dict[str, Any]) -> bytes | None:
+        return self._cache.get((row["file"], row["offset"]))
+
+    def _fetch(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Bring segments of one file into the cache, in few requests."""
+        path = object_path("overview", rows[0]["file"])
+        spans: list[tuple[int, int]] = []
+        ordered = sorted(rows, key=lambda row: row["offset"])
+        for row in ordered:
+            start, end = row["offset"], row["offset"] + row["length"]
+            if spans and start - spans[-1][1] <= GAP:
+                spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+            else:
+                spans.append((start, end))
+        bodies = expiring(lambda: self._reader.store.get_ranges(path, spans))
+        at = 0
+        for row in ordered:
+            while row["offset"] >= spans[at][1]:
+                at += 1
+            start = row["offset"] - spans[at][0]
+            data = bodies[at][start : start + row["length"]]
+            digests.check_short(f"{path}: list {row['list']}", data, row["digest"])
+            self._cache.put((row["file"], row["offset"]), data)

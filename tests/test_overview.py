@@ -1,0 +1,269 @@
+"""The overview: lists by which a search of all of an archive reads little of it."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings
+
+import embarchive
+from embarchive import candidates, compact, grid, inverted, make_overview, rows, shards
+from embarchive.additions import Addition, add_to_archive
+from embarchive.collect import collect
+from embarchive.errors import BadInput, Conflict, Damaged
+from embarchive.manifest import Space
+from embarchive.quantize import fit_simhash
+from embarchive.store import open_store
+from embarchive.verify import verify
+
+DIM, PREFIXES, ROWS = 16, ("u09", "u0d", "u1h", "gcp"), 1024
+QUIET = lambda *_: None  # noqa: E731
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    """Rows around 60 points of 16 numbers."""
+    kinds = np.random.default_rng(1).normal(0, 25, (60, DIM))
+    rng = np.random.default_rng(seed)
+    found = kinds[rng.integers(len(kinds), size=count)] + rng.normal(0, 9, (count, DIM))
+    return np.clip(np.rint(found), -127, 127).astype(np.int8)
+
+
+def cells(prefix: str) -> list[str]:
+    letters = grid.ALPHABET
+    return [prefix + a + b for a in letters for b in letters]
+
+
+def addition(store, prefixes, seed: int, space_id: str = "made-1") -> Addition:
+    """Shards of some prefixes, a row a cell."""
+    put = lambda kind, data, prefix=None: _put(store, kind, data, prefix)  # noqa: E731
+    simhash = fit_simhash(vectors(2000, 0), 64, 0)
+    model = put("model", b"no weights")
+    space = Space(
+        space_id=space_id, encoder=put("model", b"encoder"), encoder_length=7, dim=DIM,
+        metric="l2", scale=SCALE, simhash=simhash.to_json(),
+    )  # fmt: skip
+    found = []
+    for number, prefix in enumerate(prefixes):
+        q = vectors(ROWS, seed + number)
+        fixed = {
+            "model_id": [model] * ROWS,
+            "source": [f"scene-{seed}"] * ROWS,
+            "input_digest": [int(i).to_bytes(8, "big") for i in range(ROWS)],
+            "valid_fraction": np.ones(ROWS),
+        }
+        when = [FIRST + timedelta(days=seed)] * ROWS
+        table = rows.make_rows(np.array(cells(prefix)), when, q, simhash.encode(q), fixed)
+        for shard in shards.write_shards(table, EMB):
+            put("shard", shard.data, prefix)
+            found.append(_shard_row(shard, prefix, space_id, put))
+    return Addition(
+        settings=replace(make_settings(3), precision=5, dim=DIM, bits=64), shards=tuple(found),
+        spaces=(space,), scenes=1, places=ROWS * len(prefixes),
+    )  # fmt: skip
+
+
+def append(root, prefixes, seed: int, space_id: str = "made-1"):
+    store = open_store(root)
+    return add_to_archive(store, lambda _: addition(store, prefixes, seed, space_id))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("overview") / "made"
+    append(root, PREFIXES, 100)
+    make_overview.make(open_store(root), progress=QUIET)
+    return root
+
+
+@pytest.fixture
+def root(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "root"))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Eight lists read of some hundred and thirty."""
+    monkeypatch.setattr(candidates, "PROBED", 8)
+
+
+def entries(archive) -> list[tuple[str, bytes]]:
+    """What the lists of an archive hold: cells and codes."""
+    lists = archive.overview.lists(archive.space())
+    found = archive.overview.read(lists, np.arange(len(lists.rows)))
+    return sorted(
+        (name, number.to_bytes(2, "big") + code.tobytes())
+        for number, codes, own in found
+        for name, code in zip(
+            candidates.geohash.spell(own, archive.settings.precision).tolist(), codes, strict=True
+        )
+    )
+
+
+def names(table) -> list[str]:
+    return table["geohash"].to_pylist()
+
+
+def test_all_rows_are_in_lists_once(root):
+    archive = embarchive.open_archive(root)
+    lists = archive.overview.lists(archive.space())
+    assert lists.total == len(archive) == ROWS * len(PREFIXES)
+    held = [name for name, _ in entries(archive)]
+    assert held == sorted(names(archive.select(columns=["geohash"])))
+
+
+def test_a_search_finds_what_reading_everything_finds(root, few):
+    asked, found, read = vectors(40, 7), [], []
+    archive = embarchive.open_archive(root)
+    for one in asked:
+        near, exact = archive.search(one, k=10), archive.search(one, k=10, exact=True)
+        found.append(len(set(names(near)) & set(names(exact))) / 10)
+        kept = exact.filter(pa.compute.is_in(exact["geohash"], near["geohash"]))
+        both = near.filter(pa.compute.is_in(near["geohash"], exact["geohash"]))
+        assert both.equals(kept)
+        read.append(float(near.schema.metadata[b"share_read"]))
+    assert np.mean(found) > 0.95
+    assert max(read) < 0.25
+    assert exact.schema.metadata[b"share_read"] == b"1.000000"
+
+
+def test_the_same_hits_from_sql(root, few):
+    from embarchive import sql
+
+    archive = embarchive.open_archive(root)
+    for asked in ({"like": "u09bc"}, {"like": ["u09bc", "gcp00"], "unlike": "u1hzz", "k": 7}):
+        hits = archive.search(**asked)
+        with archive.sql() as con:
+            found = con.sql(sql.search_sql(archive, **asked)).to_arrow_table()
+        for column in hits.column_names:
+            assert hits[column].to_pylist() == found[column].to_pylist()
+
+
+def test_exemplars_and_what_a_box_leaves_out_are_not_among_the_hits(root, few):
+    archive = embarchive.open_archive(root)
+    hits = archive.search(["u09bc", "gcp00"], k=20)
+    assert len(hits) == 20 and not {"u09bc", "gcp00"} & set(names(hits))
+    west, south, east, north = grid.bounds(np.array(["u0"]))[0]
+    inside = archive.search("gcp00", k=20, bbox=(west, south, east, north))
+    assert len(inside) == 20 and all(name.startswith("u0") for name in names(inside))
+    assert float(inside.schema.metadata[b"share_read"]) < 0.5
+
+
+@pytest.mark.parametrize(
+    "options", [{"invert": True}, {"op": "xor"}, {"datetime": "2020-01-01/.."}, {"exact": True}]
+)
+def test_other_searches_read_the_rows(root, few, options):
+    archive = embarchive.open_archive(root)
+    hits = archive.search("gcp00", k=5, **options)
+    assert hits.schema.metadata[b"share_read"] == b"1.000000"
+
+
+def test_several_searches_at_once_are_those_alone(root, few):
+    archive = embarchive.open_archive(root)
+    asked = ["u09bc", "gcp00", vectors(1, 3)[0]]
+    together = archive.search_many(asked, k=6)
+    for one, table in zip(asked, together, strict=True):
+        assert table.equals(archive.search(one, k=6))
+
+
+def test_what_is_appended_is_found_without_touching_old_lists(root, few):
+    before = embarchive.open_archive(root)
+    files = set(before.overview.index["file"].to_pylist())
+    append(root, ["u3b"], 900)
+    archive = embarchive.open_archive(root)
+    assert files < set(archive.overview.index["file"].to_pylist())
+    assert archive.overview.lists(archive.space()).total == len(archive) == 5 * ROWS
+    row = archive.select(geohash="u3bzz", columns=["embedding"])["embedding"][0].as_py()
+    assert "u3bzz" in names(archive.search(np.array(row, np.int8), k=3))
+    assert archive.info()["bytes"]["overview"] > before.info()["bytes"]["overview"]
+    assert verify(open_store(root))["ok"]
+
+
+def test_the_same_rows_again_add_nothing(root):
+    before = embarchive.open_archive(root)
+    again = append(root, PREFIXES, 100)
+    assert again.generation.number == before.generation
+    append(root, ["u3b", "u09"], 900)
+    mixed = append(root, ["u3b", "u3c"], 900)
+    archive = embarchive.open_archive(root)
+    assert mixed.generation.tiles == len(archive) == len(entries(archive))
+
+
+def test_compact_merges_segments_and_keeps_what_is_in_them(root, few):
+    append(root, ["u3b"], 900)
+    before = embarchive.open_archive(root)
+    held, hits = entries(before), before.search("gcp00", k=20)
+    found = compact.compact(open_store(root), progress=QUIET)
+    after = embarchive.open_archive(root)
+    assert found["segments"] > 0 and found["generation"] == after.generation
+    lists = after.overview.lists(after.space())
+    assert len(lists.index) == np.count_nonzero(lists.rows)
+    assert entries(after) == held
+    assert after.search("gcp00", k=20).equals(hits)
+    assert compact.compact(open_store(root), progress=QUIET)["segments"] == 0
+
+
+def test_gc_keeps_what_an_overview_names_and_removes_what_none_does(root):
+    first = set(embarchive.open_archive(root).overview.index["file"].to_pylist())
+    make_overview.make(open_store(root), lists=20, progress=QUIET)
+    store = open_store(root)
+    collect(store, grace=0, delete=True, progress=QUIET)
+    assert verify(store)["ok"]
+    left = {path.stem for path in (root / "overview").iterdir()}
+    second = embarchive.open_archive(root)
+    assert set(second.overview.index["file"].to_pylist()) < left
+    assert not first & left
+
+
+def test_a_space_without_lists_is_searched_row_by_row(root, few):
+    append(root, ["u3b"], 900, "other-2")
+    archive = embarchive.open_archive(root)
+    hits = archive.search(vectors(1, 2)[0], k=3)
+    assert hits.schema.metadata[b"space_id"] == b"other-2"
+    assert len(hits) == 3
+    old = archive.search(vectors(1, 2)[0], k=3, space="made-1")
+    assert float(old.schema.metadata[b"share_read"]) < 0.25
+
+
+def test_a_flipped_bit_in_a_list_is_refused(root, few):
+    archive = embarchive.open_archive(root)
+    rows = archive.overview.index.to_pylist()
+    path = root / "overview" / f"{rows[0]['file']}.parquet"
+    data = bytearray(path.read_bytes())
+    for row in rows:
+        data[row["offset"]] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(Damaged, match="list"):
+        archive.search(vectors(1, 2)[0], k=3)
+    assert not verify(open_store(root))["ok"]
+
+
+def test_an_index_that_misstates_a_list_is_found_by_verify(root):
+
+    from embarchive.commit import Draft, commit
+
+    store, archive = open_store(root), embarchive.open_archive(root)
+    wrong = archive.overview.index.to_pylist()
+    wrong[0]["digest"] = bytes(16)
+    data = inverted.dump_index(inverted.index_table(wrong))
+    sha = _put(store, "overview", data)
+
+    def build(head):
+        ref = replace(head.generation.overview, sha256=sha, length=len(data))
+        return Draft(replace(head.generation, overview=ref))
+
+    commit(store, build)
+    found = verify(store)
+    assert not found["ok"] and "list" in found["bad"][0]["object"]
+
+
+def test_what_cannot_have_an_overview_says_why(tmp_path, root, monkeypatch):
+    with pytest.raises(BadInput, match="2 numbers or more"):
+        make_overview.code_length(1)
+    store, base = open_store(root), embarchive.open_archive(root).head
+    append(root, ["u3b"], 900)
+    with pytest.raises(Conflict, match="run it again"):
+        make_overview.put(store, base, b"", 0)
