@@ -21,12 +21,13 @@ PURE = """
     grid resample tiles regions compiled bitcount quantize rows shortlist best filters model tensors
     quantisers coarse rangecoder contexts
     transform fidelity refine layer codes fit_quantisers fit_fidelity components baselines sizing
-    tile2vec drift choice indices partition parts inverted manifest headers shards search reads exemplars
-    change views interpolation queries welcome measures
+    tile2vec drift choice indices partition parts inverted manifest headers shards search reads
+    exemplars change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
-    "quantisers": {"safetensors"}, "coarse": {"safetensors"}, "views": {"scipy"}, "compiled": {"numba"},
+    "quantisers": {"safetensors"}, "coarse": {"safetensors"}, "views": {"scipy"},
+    "compiled": {"numba"},
 }  # fmt: skip
 # Imports against the order: the reader's front hands over to SQL when asked to.
 LATE = {("archive", "sql")}

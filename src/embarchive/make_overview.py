@@ -34,10 +34,10 @@ _TURN = 256
 def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[str, Any]:
     """Write lists of all rows of all spaces and commit them as the archive's overview.
 
-    lists: of a space, default four times the root of its rows. Two passes over all shards; the temporary
-    folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes, and what share
-    of the shards they are. Raises BadInput for http(s) and an
-    archive without rows, Conflict when another committer was first.
+    lists: of a space, default four times the root of its rows. All vectors are read twice; the
+    temporary folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes, and
+    what share of the shards they are. Raises BadInput for http(s) and an archive without rows,
+    Conflict when another committer was first.
     """
     if isinstance(store, HttpStore):
         raise BadInput(f"overview: expected a folder or s3://, found {store.root}: read only")

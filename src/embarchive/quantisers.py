@@ -174,7 +174,7 @@ class Quantiser:
         # 16ths of a step, and no further out than matters: all of it whole numbers.
         near = np.clip(np.rint(fine / 16), -(2**20), 2**20).reshape(len(fine), groups, width)
         loops = compiled_loops() if near.size >= LARGE >> 8 else None
-        # Sums below 2^24 are exact in float32 too, of which a processor takes twice as many at once.
+        # Sums below 2^24 are exact in float32, of which a processor takes twice as many at once.
         most = 16 * width * LIMIT**2 + 2 * width * LIMIT * float(np.abs(near).max(initial=0))
         kind: Any = np.float32 if most < 2**24 else np.float64
         near = near.astype(kind)
