@@ -184,7 +184,8 @@ def test_the_page_the_pointer_and_unknown_names_are_never_touched(tmp_path):
     strange = [
         "index.html", "viewer/app.js", "viewer/.tmp-0123456789abcdef", "notes.txt",
         "models/readme.md", "models/" + "a" * 63 + ".json", "embeddings/gh=ail/" + "a" * 64
-        + ".parquet", "collection.json", "staging/mine/plan.json", "blocks/" + "A" * 64,
+        + ".parquet", "collection.json", "items/items.parquet", "items/ail-0123456789abcdef.json",
+        "staging/mine/plan.json", "blocks/" + "A" * 64,
         "manifests/" + "a" * 64 + ".txt", ".embarchive.lock", "manifests/x/" + "a" * 64 + ".json",
     ]  # fmt: skip
     for path in strange:
@@ -202,7 +203,8 @@ def test_leavings_of_killed_writers_go_when_they_are_old(tmp_path):
     left = [
         ".tmp-0123456789abcdef", "embeddings/gh=u33/.tmp-0123456789abcdef",
         "blocks/.tmp-0123456789abcdef", "staging/probe-0123456789abcdef",
-        f"staging/{PLAN}/encode/.tmp-0123456789abcdef", "models/" + "b" * 64 + ".onnx",
+        f"staging/{PLAN}/encode/.tmp-0123456789abcdef", "items/.tmp-0123456789abcdef",
+        "models/" + "b" * 64 + ".onnx",
         "overview/" + "b" * 64 + ".parquet", "manifests/" + "b" * 64 + ".json",
     ]  # fmt: skip
     for path in left:

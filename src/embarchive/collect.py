@@ -26,7 +26,7 @@ from embarchive.store import HttpStore, VerifiedObject
 
 GRACE = 24.0
 THREADS = 8
-_FOLDERS = rf"(?:manifests|embeddings/gh={parts.CELL}|models|blocks|overview|pyramid)"
+_FOLDERS = rf"(?:manifests|embeddings/gh={parts.CELL}|models|blocks|overview|pyramid|items)"
 _PLAN_OF = re.compile(rf"staging/({parts.SHA})/(?:plan\.json|[a-z]+/[A-Za-z0-9._=-]+\.json)")
 _OBJECT = re.compile(
     rf"(?:manifests/({parts.SHA})\.(?:json|parquet)|embeddings/gh={parts.CELL}/({parts.SHA})\.parquet"

@@ -1,5 +1,5 @@
 """The commands that look after an archive: what is no longer needed, what is in small pieces, and
-what makes searches of all of it short."""
+what makes searches of all of it short; and what others' catalogues are told of it."""
 
 from __future__ import annotations
 
@@ -54,6 +54,31 @@ def overview(shell: Shell, archive: str, lists: int | None) -> None:
     from embarchive.store import open_store
 
     shell.say(make(open_store(archive), lists=lists, progress=shell.progress))
+
+
+@command(
+    ARCHIVE,
+    click.option(
+        "--items", type=click.Choice(["json", "parquet"]),
+        help="An Item a shard: a file each, or all in one stac-geoparquet file.",
+    ),
+    click.option("--base-url", metavar="URL", default="", help="Where the archive is read."),
+    click.option("--model", metavar="URL", default="", help="What describes the encoder."),
+    click.option("--source-data", metavar="URL", default="", help="The scenes' collection."),
+)  # fmt: skip
+def stac(shell: Shell, archive: str, items: str | None, **links: str) -> None:
+    """Write a STAC collection.json, and Items if wished, beside the data of ARCHIVE."""
+    from embarchive.catalog import write_catalog
+    from embarchive.collection import Wishes
+    from embarchive.store import open_store
+
+    done = write_catalog(open_store(archive), Wishes(items or "", **links), shell.progress)
+    lines = [f"wrote {done['collection']}, {done['items']:,} Items, {done['bytes']:,} bytes"]
+    if done["undated"]:
+        lines.append(f"shards without a date, which an Item must have: {done['undated']:,}")
+    if done["lacks"]:
+        lines.append("without the embedding extension, which wants the encoder: give --model URL")
+    shell.say(done, lines)
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""The page put beside the data of an archive, where any static server shows it.
+"""The page put beside the data of an archive, where any static server shows it, and its STAC
+collection.
 
 The list viewer/files.json says which files are the page's, so that a later publish takes
 away what it no longer needs, and nothing else. It names a file before that file is written
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from embarchive.archive import Archive
+from embarchive.catalog import refresh_catalog
+from embarchive.collection import COLLECTION
 from embarchive.errors import BadInput, Damaged, Missing
 from embarchive.headers import FILE_LIST, VIEWER
 from embarchive.page import ENTRY, FRONT, GENERATOR, read_page
@@ -41,16 +44,17 @@ def plan(page: Iterable[str], before: Iterable[str]) -> Changes:
 
 
 def publish(archive: str | Path, page: Mapping[str, bytes] | None = None) -> dict[str, Any]:
-    """Write the page below viewer/ of an archive, and an index.html that leads to it.
+    """Write the page below viewer/ of an archive, an index.html that leads to it, and
+    collection.json, as `write_catalog` wrote it last.
 
-    page: files by path, default the package's. Another's index.html is kept. Gives page
-    (where it is), files, bytes, removed, kept. Doing it again is harmless. Raises
+    page: files by path, default the package's. Another's index.html or collection.json is kept.
+    Gives page (where it is), files, bytes, removed, kept. Doing it again is harmless. Raises
     NotAnArchive, BadInput for an archive that cannot be written, StoreUnreachable.
     """
     store = open_store(archive)
     if isinstance(store, HttpStore):
         raise BadInput(f"publish: expected a folder or s3://, found {store.root}: read only")
-    root = Archive(store).root
+    held = Archive(store)
     files = dict(page or read_page())
     before = _listed(store)
     changes = plan(files, before)
@@ -65,12 +69,13 @@ def publish(archive: str | Path, page: Mapping[str, bytes] | None = None) -> dic
     for path in changes.remove:
         store.delete(path)
     _write_list(store, changes.write)
+    described = len(held) == 0 or refresh_catalog(store)
     return {
-        "page": f"{root}/{ENTRY}",
+        "page": f"{held.root}/{ENTRY}",
         "files": [*changes.write, *([INDEX] if ours else [])],
         "bytes": sum(map(len, files.values())),
         "removed": list(changes.remove),
-        "kept": [] if ours else [INDEX],
+        "kept": [*([] if ours else [INDEX]), *([] if described else [COLLECTION])],
     }
 
 
