@@ -1,7 +1,10 @@
 """What paths, folders and globs hold, before a raster is opened."""
 
 import json
+from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rasterfiles import LANDSAT, stac_item, write, write_landsat, write_safe
 
@@ -104,3 +107,51 @@ def test_links_to_folders_are_not_followed(tmp_path):
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
     found, _ = products(tmp_path)
     assert len(found) == 1
+
+
+def table_of(path, items):
+    """Items as a stac-geoparquet file, but for geometry, which scenes have of their own."""
+    rows = []
+    for item in items:
+        when = datetime.fromisoformat(item["properties"]["datetime"])
+        rows.append({"id": item["id"], "assets": item["assets"], "datetime": when})
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_one_file_may_hold_the_items_of_many_scenes(tmp_path):
+    many = [stac_item(name, {"B04": {"href": f"https://x.org/{name}.tif"}}) for name in "ab"]
+    (tmp_path / "found.json").write_text(
+        json.dumps({"type": "FeatureCollection", "features": many})
+    )
+    table_of(tmp_path / "found.parquet", many)
+    for name in ("found.json", "found.parquet"):
+        found, _ = products(tmp_path / name)
+        assert [str(one.layers[0].path) for one in found] == [
+            "https://x.org/a.tif",
+            "https://x.org/b.tif",
+        ]
+        assert {one.source for one in found} == {"a", "b"}
+        assert {one.datetime.isoformat() for one in found} == {"2023-08-15T10:00:31+00:00"}
+
+
+def test_a_table_that_is_only_found_in_a_folder_is_no_list_of_scenes(tmp_path):
+    write(tmp_path / "B04.tif")
+    table_of(tmp_path / "x.parquet", [stac_item("a", {"B04": {"href": "https://x.org/a.tif"}})])
+    (product,), _ = products(tmp_path)
+    assert product.layers[0].path == tmp_path / "B04.tif"
+
+
+def test_a_table_that_is_none_or_too_large_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(BadInput, match=r"a\.parquet: expected stac-geoparquet, found"):
+        products(tmp_path / "a.parquet")
+    monkeypatch.setattr(folders, "MAX_TABLE", 3)
+    with pytest.raises(BadInput, match="at most 3 bytes of stac-geoparquet"):
+        products(tmp_path / "a.parquet")
+
+
+def test_an_item_of_a_table_cannot_choose_among_the_files_of_this_machine(tmp_path):
+    path = table_of(tmp_path / "a.parquet", [stac_item("a", {"B04": {"href": "/etc/a.tif"}})])
+    with pytest.raises(BadInput, match="in the folder of its Item or below"):
+        products(path)

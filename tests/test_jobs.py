@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from faults import serving
 from kills import killed_runs
+from rasterfiles import stac_item
 from rasterio import Affine
 
 import embarchive
-from embarchive import errors, jobs, verify
+from embarchive import errors, headers, jobs, remotefile, verify
 from embarchive.recipe import Recipe
 from embarchive.store import open_store
 
@@ -112,6 +114,33 @@ def test_tiles_are_found_and_decoded_near_their_originals(built: Path) -> None:
     s = archive.settings
     assert images.shape == (5, 3, s.height, s.width)
     assert 1000 < float(images.mean()) < 3000
+
+
+def contents(archive: Path) -> set[str]:
+    """Names of what is named by its bytes, but for the generation, which says when it was made."""
+    found = {path.relative_to(archive).as_posix() for path in archive.rglob("*") if path.is_file()}
+    return {name for name in found if headers.content_digest(name) and ".json" not in name}
+
+
+def test_scenes_on_the_network_give_the_same_archive(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remotefile, "_servers", {})
+    with serving() as server:
+        server.objects["/bucket/far/x.tif"] = scene.read_bytes()
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        places = {"near": scene.name, "http": f"{server.url}/bucket/far/x.tif"}
+        places["s3"] = "s3://bucket/far/x.tif"
+        for name, href in places.items():
+            item = stac_item("field", {"data": {"href": href}})
+            listed = scene.parent / f"{name}.json"
+            listed.write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
+            jobs.build([str(listed)], str(tmp_path / name), RECIPE, workers=1, progress=quiet)
+        sent = sum(path == "/bucket/far/x.tif" for _, path in server.seen)
+    near, http, s3 = (contents(tmp_path / name) for name in places)
+    assert near == http == s3 and len(near) > 5
+    assert 2 < sent < 60
 
 
 def test_the_same_build_again_adds_nothing(built: Path, scene: Path) -> None:

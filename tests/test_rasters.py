@@ -1,14 +1,16 @@
 """Files: which are opened, what their headers say, which samples are data."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from faults import serving
 from rasterfiles import PLACE, write
 from rasterio import Affine
 
-from embarchive import rasters
-from embarchive.errors import BadInput
+from embarchive import rasters, remotefile
+from embarchive.errors import BadInput, StoreUnreachable
 from embarchive.product import Band, CloudLayer
 
 
@@ -183,3 +185,103 @@ def test_windows_of_a_large_tiled_raster_read_no_more_than_their_tiles(tmp_path)
         data[start : start + len(piece)] = piece
     path.write_bytes(data)
     assert (read(path, (1, None), (3, None), window=(500, 520, 500, 520))[0] == 7).sum() == 8
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(remotefile, "DEADLINE", 2.0)
+    monkeypatch.setattr(remotefile, "_servers", {})
+    with serving() as one:
+        yield one
+
+
+def remote(server, path):
+    """The URL of a file that the server has from now on, under another name."""
+    server.objects["/far/scene"] = path.read_bytes()
+    return f"{server.url}/far/scene"
+
+
+NOISE = np.random.default_rng(0).integers(1, 9999, (2, 600, 600)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"driver": "GTiff", "tiled": True, "blockxsize": 128, "blockysize": 128},
+        {"driver": "GTiff", "compress": "deflate", "names": ("B1", "B2"), "scales": (0.1, 0.2)},
+        {"driver": "JP2OpenJPEG"},
+        {"driver": "HFA"},
+    ],
+)
+def test_a_file_on_the_network_is_read_as_one_on_this_machine(tmp_path, server, profile):
+    if "scales" in profile:
+        profile["offsets"] = (1, 2)
+    end = {"GTiff": "tif", "HFA": "img"}.get(profile.get("driver", "GTiff"), "jp2")
+    path = write(tmp_path / f"a.{end}", NOISE, **profile)
+    url = remote(server, path)
+    here, there = rasters.read_header(path), rasters.read_header(url)
+    assert replace(there, path=here.path) == here
+    for window in ((0, 600, 0, 600), (100, 140, 500, 600)):
+        for one, other in zip(
+            read(path, (1, None), (2, 7.0), window=window),
+            read(url, (1, None), (2, 7.0), window=window),
+            strict=True,
+        ):
+            assert np.array_equal(one, other)
+    assert {asked for _, asked in server.seen} == {"/far/scene"}, "nothing beside it"
+
+
+def test_a_mask_within_a_file_on_the_network_hides_pixels(tmp_path, server):
+    mask = np.full((20, 20), 255, np.uint8)
+    mask[0, 0] = 0
+    _, valid = read(remote(server, write(tmp_path / "a.tif", mask=mask)), (1, None))
+    assert not valid[0, 0, 0] and valid.sum() == 399
+
+
+def test_a_window_takes_few_of_the_bytes_of_a_file_on_the_network(tmp_path, server, monkeypatch):
+    tiles = {"tiled": True, "blockxsize": 128, "blockysize": 128, "interleave": "band"}
+    path = write(tmp_path / "a.tif", NOISE.repeat(2, 1).repeat(2, 2), **tiles)
+    sent = []
+    piece = remotefile.RemoteStore.piece
+    monkeypatch.setattr(
+        remotefile.RemoteStore, "piece", lambda *a: (sent.append(a[3] - a[2]), piece(*a))[1]
+    )
+    read(remote(server, path), (1, None), window=(600, 610, 600, 610))
+    assert sum(sent) < path.stat().st_size / 20
+    assert len(server.seen) <= 6
+
+
+def test_two_files_on_the_network_are_open_at_once(tmp_path, server):
+    bands = []
+    for at in range(2):
+        server.objects[f"/far/{at}"] = write(
+            tmp_path / f"{at}.tif", NOISE[at : at + 1]
+        ).read_bytes()
+        bands.append(Band(f"b{at}", f"{server.url}/far/{at}", 1, 1.0, 0.0, None))
+    with ExitStack() as stack:
+        (raster,) = rasters.open_rasters(bands, stack)
+        assert np.array_equal(raster.read(0, 600, 0, 600)[0], NOISE)
+
+
+def test_what_the_network_does_not_give_is_said_and_not_taken_for_damage(tmp_path, server):
+    url = remote(server, write(tmp_path / "a.tif", NOISE, compress="deflate"))
+    rasters.read_header(url)
+    said = r"/far/scene: expected an answer .* HTTP 503"
+    with pytest.raises(StoreUnreachable, match=said), ExitStack() as stack:
+        (raster,) = rasters.open_rasters([Band("b", url, 1, 1.0, 0.0, None)], stack)
+        server.break_("GET", "/far/", "status", times=99)
+        raster.read(0, 600, 0, 600)
+
+
+def test_a_file_on_the_network_that_is_none_or_cut_short_is_refused(tmp_path, server):
+    with pytest.raises(BadInput, match="found no such file"):
+        rasters.read_header(f"{server.url}/far/none.tif")
+    server.objects["/far/scene"] = b"<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>"
+    with pytest.raises(BadInput, match=r"/far/scene: expected a raster .*found a virtual raster"):
+        rasters.read_header(f"{server.url}/far/scene")
+    url = remote(server, write(tmp_path / "a.tif", NOISE))
+    server.objects["/far/scene"] = server.objects["/far/scene"][:-5000]
+    with pytest.raises(BadInput, match=r"/far/scene: expected \d+ bytes by its header, found"):
+        rasters.read_header(url)
+    with pytest.raises(BadInput, match="without user, password, query"):
+        rasters.read_header(f"{server.url}/far/scene?key=SECRET")

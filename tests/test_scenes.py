@@ -1,12 +1,15 @@
 """Scenes found and opened, from synthetic folders and from real imagery."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from faults import serving
 from rasterfiles import PLACE, stac_item, write, write_landsat, write_safe
 from rasterio import Affine
 
+from embarchive import remotefile
 from embarchive.errors import BadInput
 from embarchive.recipe import Recipe
 from embarchive.scenes import (
@@ -245,3 +248,27 @@ def test_real_scenes_across_the_antimeridian_have_two_boxes(real_data):
     for name in ("s2_antimeridian_T01WCQ", "l8_dateline_utm60_1band.tif"):
         east, west = find(real_data / "oddballs" / name)[0].bounds
         assert 177 < east[0] < east[2] == 180 and -180 == west[0] < west[2] < -178
+
+
+def test_a_scene_on_the_network_is_the_same_as_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(remotefile, "_servers", {})
+    folder = tmp_path / "T33UVP_20230815"
+    write(folder / "B04.tif"), write(folder / "SCL.tif", np.full((1, 20, 20), 4, np.uint8))
+    with serving() as server:
+        for path in folder.iterdir():
+            server.objects[f"/{folder.name}/{path.name}"] = path.read_bytes()
+        scenes = []
+        for base in (".", f"{server.url}/{folder.name}"):
+            assets = {name: {"href": f"{base}/{name}.tif"} for name in ("B04", "SCL")}
+            (folder / "one.json").write_text(json.dumps(stac_item("one", assets)))
+            scenes += find(folder / "one.json")
+        here, there = scenes
+        assert there.bands[0].path == f"{server.url}/{folder.name}/B04.tif"
+        assert there.cloud.path == f"{server.url}/{folder.name}/SCL.tif"
+        bands = tuple(replace(band, path=here.bands[0].path) for band in there.bands)
+        assert replace(there, bands=bands, cloud=here.cloud) == here
+        assert scene_from_json(json.loads(json.dumps(scene_to_json(there)))) == there
+        with open_scene(there) as far, open_scene(here) as near:
+            for one, other in zip(far.rasters, near.rasters, strict=True):
+                pairs = zip(one.read(0, 9, 0, 9), other.read(0, 9, 0, 9), strict=True)
+                assert all(np.array_equal(a, b) for a, b in pairs)

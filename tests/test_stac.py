@@ -6,6 +6,7 @@ import pytest
 from rasterfiles import stac_item
 
 from embarchive.errors import BadInput
+from embarchive.product import Url
 from embarchive.stac import is_stac, items, product_of
 
 HOME = Path("/data/item.json")
@@ -64,16 +65,53 @@ def test_the_offset_of_sentinel_2_is_applied_once(properties, asset, offset):
 
 
 @pytest.mark.parametrize(
-    "href", ["https://example.com/a.tif", "s3://bucket/a.tif", "/vsicurl/http://x/a.tif", ""]
+    "href",
+    ["https://example.com/x/a%20b.tif", "s3://bucket/a.tif", "HTTP://example.com:8080/a.tif"],
 )
-def test_an_href_away_from_this_machine_is_refused(href):
-    with pytest.raises(BadInput, match="asset B04: expected an href to a file on this machine"):
+def test_an_href_on_the_network_is_kept(href):
+    product = product_of(stac_item("a", {"B04": {"href": href}, "scl": {"href": href}}), HOME)
+    wanted = href.replace("HTTP", "http")
+    assert isinstance(product.layers[0].path, Url)
+    assert product.layers[0].path == product.cloud.path == wanted
+
+
+@pytest.mark.parametrize(
+    "href",
+    ["ftp://example.com/a.tif", "gopher://x/a.tif", "/vsicurl/http://x/a.tif", "/vsis3/b/a.tif", "",
+     "\\\\host\\a.tif", "file://elsewhere/data/a.tif", "gs://bucket/a.tif", "data://x", "a\0.tif"],
+)  # fmt: skip
+def test_an_href_of_another_kind_is_refused(href):
+    expected = "asset B04: expected an href to a file beside the Item, https:// or s3://, found"
+    with pytest.raises(BadInput, match=expected) as error:
         product_of(stac_item("a", {"B04": {"href": href}}), HOME)
+    assert "\n" not in str(error.value)
 
 
-def test_a_file_href_is_a_path():
-    product = product_of(stac_item("a", {"B04": {"href": "file:///x/a%20b.tif"}}), HOME)
-    assert product.layers[0].path == Path("/x/a b.tif")
+@pytest.mark.parametrize(
+    "href",
+    ["https://user:SECRET@example.com/a.tif", "https://example.com/a.tif?sig=SECRET",
+     "s3://SECRET@bucket/a.tif", "https://example.com/a.tif#SECRET", "https:///a.tif",
+     "https://example.com", "https://[::1/a.tif", "https://example.com:99999/a.tif", "s3://bucket/",
+     "https://example.com/../a.tif", "https://example.com/%2e%2E/a.tif", "http://x/a\x7f.tif"],
+)  # fmt: skip
+def test_a_url_with_credentials_or_without_a_file_is_refused_and_not_repeated(href):
+    with pytest.raises(BadInput, match="asset B04: expected") as error:
+        product_of(stac_item("a", {"B04": {"href": href}}), HOME)
+    assert "SECRET" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_href_beside_the_item_is_a_path():
+    product = product_of(stac_item("a", {"B04": {"href": "file:///data/x/a%20b.tif"}}), HOME)
+    assert product.layers[0].path == Path("/data/x/a b.tif")
+
+
+@pytest.mark.parametrize(
+    "href", ["file:///etc/a.tif", "/etc/a.tif", "../a.tif", "x/../../data2/a.tif", "/data2/a.tif",
+             "file:///data/../etc/a.tif", "file:///data/%2e%2e/etc/a.tif", "."],
+)  # fmt: skip
+def test_an_item_cannot_choose_a_file_outside_its_folder(href):
+    with pytest.raises(BadInput, match="in the folder of its Item or below, found one elsewhere"):
+        product_of(stac_item("a", {"B04": {"href": href}}), HOME)
 
 
 def test_a_collection_of_items_is_walked():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import PurePath
 
 # Tags that name the acquisition. TIFFTAG_DATETIME is often the day a program wrote the
 # file, so it comes last of all, after the file's and the folder's name.
@@ -87,7 +87,7 @@ def date_of_writing(tags: Mapping[str, str]) -> datetime | None:
     return find_date(tags.get("TIFFTAG_DATETIME", ""))
 
 
-def date_of_path(path: Path) -> datetime | None:
+def date_of_path(path: PurePath) -> datetime | None:
     """The date in a file's name, else in the names of the two folders above it."""
     for name in (path.name, path.parent.name, path.parent.parent.name):
         if day := find_date(name):

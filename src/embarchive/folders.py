@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from embarchive import sensors, stac
+from embarchive import itemtable, sensors, stac
 from embarchive.bandnames import is_cloud_layer, is_companion, is_picture, split_stem
 from embarchive.dates import date_of_path, parse_timeline
 from embarchive.errors import BadInput
@@ -18,7 +18,8 @@ from embarchive.strictjson import parse_strict_json
 ENDS = (".tif", ".tiff", ".jp2", ".j2k", ".img", ".jpg", ".jpeg", ".png")
 # Rasters of formats that are not read, worth a word when a folder holds them.
 OTHERS = (".vrt", ".nc", ".hdf", ".h5", ".grib", ".grb", ".npy", ".zarr", ".ecw", ".sid", ".dat")
-MAX_TEXT, MAX_FILES, MAX_DEPTH = 64 << 20, 1_000_000, 32
+TABLES = (".parquet", ".geoparquet")
+MAX_TEXT, MAX_TABLE, MAX_FILES, MAX_DEPTH = 64 << 20, 1 << 30, 1_000_000, 32
 Skip = Callable[[Path, str], None]
 
 
@@ -37,6 +38,8 @@ def products(paths: Sequence[str | Path], on_skip: Skip) -> list[Product]:
                 found += _of_folder(path, on_skip)
             elif path.suffix.lower() in (".json", ".geojson") or _is_mtl(path):
                 found += _of_text(path)
+            elif path.suffix.lower() in TABLES:
+                found += _of_table(path)
             elif len(matches) == 1 or path.suffix.lower() in ENDS:
                 files[path] = None
     return found + _group(list(files), on_skip)
@@ -76,7 +79,8 @@ def _of_folder(folder: Path, on_skip: Skip) -> list[Product]:
         elif end in OTHERS:
             on_skip(path, f"{end} files are not read")
     # What a product's metadata lists is taken, and its folder's other files are its companions.
-    taken = {layer.path.parent.resolve() for product in found for layer in product.layers}
+    paths = [layer.path for product in found for layer in product.layers]
+    taken = {path.parent.resolve() for path in paths if isinstance(path, Path)}
     rest = []
     for path in files:
         if path.parent.resolve() in taken:
@@ -145,6 +149,17 @@ def _of_text(path: Path, quiet: bool = False) -> list[Product]:
             return []
         raise BadInput(f"{path}: expected a STAC Item or a collection of Items, found other JSON")
     return [stac.product_of(item, path) for item in stac.items(value, str(path))]
+
+
+def _of_table(path: Path) -> list[Product]:
+    """The Items of a stac-geoparquet file; never of one that is only found in a folder."""
+    try:
+        if path.stat().st_size > MAX_TABLE:
+            raise BadInput(f"{path}: expected at most {MAX_TABLE} bytes of stac-geoparquet")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: expected a file to read, found {error.strerror}") from None
+    return [stac.product_of(item, path) for item in itemtable.parse(data, str(path))]
 
 
 def _of_safe(folder: Path) -> Product:
@@ -240,7 +255,7 @@ def _group(files: Sequence[Path], on_skip: Skip) -> list[Product]:
         wanted = [layer for layer in layers if layer.wanted]
         if not wanted and len(scenes) > 1:
             for layer in layers:
-                on_skip(layer.path, "no band of a scene by its name")
+                on_skip(Path(layer.path), "no band of a scene by its name")
             continue
         others = [one for one in layers if not wanted or not is_cloud_layer(one.name)]
         cloud = clouds.get(key) if wanted else None

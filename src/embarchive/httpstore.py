@@ -84,6 +84,23 @@ class HttpStore(RemoteStore):
         self._line.keep(connection, answer)
         return body, answer.getheader("ETag") or ""
 
+    def _measure(self, path: str) -> tuple[int, str]:
+        # Not every server that answers GET with ranges answers HEAD.
+        headers = {**_HEADERS, "Range": "bytes=0-0"}
+        until = time.monotonic() + self._deadline / 2
+        connection, answer = self._line.ask(f"{self._path}/{path}", headers, until)
+        try:
+            _check_status(path, answer, (0, 1))
+            said = (answer.getheader("Content-Range") or "").rpartition("/")[2]
+            if not re.fullmatch(r"\d{1,15}", said):
+                raise Damaged(f"{path}: expected a server that says the length, found none")
+            self._collect(path, _chunks(answer), 1)
+        except BaseException:
+            connection.close()
+            raise
+        self._line.keep(connection, answer)
+        return int(said), answer.getheader("ETag") or ""
+
 
 def open_http_store(url: str, deadline: float) -> HttpStore:
     """A store for `http://…` or `https://…`. deadline: seconds for one operation, retries

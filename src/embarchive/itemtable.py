@@ -92,11 +92,6 @@ def parse(data: bytes, name: str) -> list[dict[str, Any]]:
     return [_item(row) for row in rows]
 
 
-def is_parquet(start: bytes) -> bool:
-    """The first bytes are those of a Parquet file."""
-    return start.startswith(b"PAR1")
-
-
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in _plain(row).items() if value is not None}
     properties = {key: value for key, value in plain.items() if key not in _OWN}

@@ -67,6 +67,11 @@ class ObjectStore(RemoteStore):
             body = self._collect(path, (bytes(chunk) for chunk in result.stream(CHUNK)), size)
         return body, result.meta.get("e_tag") or ""
 
+    def _measure(self, path: str) -> tuple[int, str]:
+        with _in_our_words():
+            found = obstore.head(self._carrier, path)
+        return int(found["size"]), found.get("e_tag") or ""
+
     def list(self, prefix: str) -> list[Entry]:
         folder = "/".join(check_path(prefix)) if prefix else None
 

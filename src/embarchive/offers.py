@@ -16,7 +16,7 @@ import numpy as np
 from embarchive import folders
 from embarchive.bandnames import is_companion, same_key
 from embarchive.errors import BadInput
-from embarchive.product import Band, Layer, Product
+from embarchive.product import Band, Layer, Product, absolute, is_remote, names_of
 from embarchive.rasters import Header
 from embarchive.recipe import Recipe, parse_date
 from embarchive.sensors import Scaling, scaling_by_name
@@ -123,7 +123,7 @@ def band_of(
     )
     if nodata is not None and not math.isfinite(nodata):
         nodata = None  # what is not finite is never data
-    path = str(Path(header.path).absolute())
+    path = absolute(header.path)
     return Band(layer.name, path, layer.index, float(scale), float(offset), nodata), units
 
 
@@ -131,7 +131,7 @@ def _by_name(product: Product, one: Offer, when: datetime | None) -> Scaling | N
     """Scaling by the sensor's naming, for integers wide enough to be its digital numbers."""
     if np.dtype(one.header.dtype).kind not in "ui" or np.dtype(one.header.dtype).itemsize < 2:
         return None
-    path = Path(one.header.path).absolute()
+    path = names_of(one.header.path)
     parents = " ".join(folder.name for folder in list(path.parents)[:4])
     return scaling_by_name(f"{path.name} {product.source} {parents}", one.layer.name, when)
 
@@ -155,7 +155,8 @@ def _names(layer: Layer, header: Header, plain: list[int], recipe: Recipe) -> li
 def _days(header: Header, recipe: Recipe, count: int) -> tuple[datetime, ...]:
     """The dates of a stack, by the recipe or a timeline file; empty for one moment."""
     if len(recipe.dates) < 2:
-        return (folders.timeline(Path(header.path).parent, count) or ()) if count > 1 else ()
+        beside = count > 1 and not is_remote(header.path)
+        return (folders.timeline(Path(header.path).parent, count) or ()) if beside else ()
     if count % len(recipe.dates) or (
         recipe.bands and count not in (len(recipe.dates), len(recipe.dates) * len(recipe.bands))
     ):

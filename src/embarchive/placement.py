@@ -37,12 +37,13 @@ _log = logging.getLogger("embarchive")
 class Placement:
     """The map between degrees and pixels of one open rasterio dataset.
 
-    shape: height, width. Raises BadInput: no coordinate system and no control points, no
-    transform, one that cannot be inverted, a place that is not on the Earth.
+    name: for messages, by default the dataset's; shape: height, width. Raises BadInput: no
+    coordinate system and no control points, no transform, one that cannot be inverted, a place
+    that is not on the Earth.
     """
 
-    def __init__(self, source: Any) -> None:
-        self.name = str(source.name)
+    def __init__(self, source: Any, name: str | None = None) -> None:
+        self.name = name or str(source.name)
         self.shape = (int(source.height), int(source.width))
         points, code = source.gcps
         self.crs = source.crs or code

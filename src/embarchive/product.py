@@ -7,11 +7,13 @@ Product into a `Scene`, which holds everything that reading needs and nothing to
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from embarchive.errors import BadInput
 
@@ -24,6 +26,13 @@ SCL_EXCLUDED = (0, 1, 3, 8, 9, 10)
 QA_PIXEL_EXCLUDED = (0, 1, 2, 3, 4)
 
 Box = tuple[float, float, float, float]
+REMOTE = ("https", "http", "s3")
+
+
+class Url(str):
+    """Where a file on the network is: http(s):// or s3://, without credentials or query."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Layer:
     wanted: part of the scene unless the recipe names its bands.
     """
 
-    path: Path
+    path: Path | Url
     name: str
     index: int = 1
     aliases: tuple[str, ...] = ()
@@ -108,7 +117,45 @@ class Product:
     listed: bool = False
 
 
-def cloud_layer(name: str, path: Path) -> CloudLayer:
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is that of a file on the network."""
+    return str(path).partition("://")[0].lower() in REMOTE and "://" in str(path)
+
+
+def remote_url(href: str) -> Url:
+    """A URL whose file can be read. Raises BadInput, without repeating it, for one with user,
+    password, query or fragment, another scheme, or no file."""
+    try:
+        parts = urlsplit(href)
+        _ = parts.port
+    except ValueError:
+        raise BadInput("expected a URL https://HOST/PATH, found a malformed one") from None
+    shown = f"{parts.scheme}://{(parts.hostname or '')[:80]}/..."
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise BadInput(
+            f"expected a URL without user, password, query or fragment, found one at {shown}"
+        )
+    named = parts.path.strip("/")
+    if parts.scheme.lower() not in REMOTE or not parts.hostname or not named:
+        raise BadInput(f"expected https://HOST/FILE or s3://BUCKET/KEY, found {shown}")
+    if not href.isprintable() or {".", ".."} & set(unquote(parts.path).split("/")):
+        raise BadInput(f"expected a plain path in a URL, found another at {shown}")
+    return Url(f"{parts.scheme.lower()}://{parts.netloc}{parts.path}")
+
+
+def absolute(path: str | Path) -> str:
+    """The path as any process finds it: a URL as it is."""
+    return str(path) if is_remote(path) else os.path.abspath(path)
+
+
+def names_of(path: str | Path) -> PurePath:
+    """The names in a path, for what they tell of date and sensor."""
+    if not is_remote(path):
+        return Path(path).absolute()
+    return PurePosixPath(unquote(urlsplit(str(path)).path))
+
+
+def cloud_layer(name: str, path: Path | Url) -> CloudLayer:
     """The layer that an SCL or QA_PIXEL file is."""
     if name.upper() == "SCL":
         return CloudLayer(str(path), 1, "classes", SCL_EXCLUDED)

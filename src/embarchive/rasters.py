@@ -1,7 +1,8 @@
 """The door to raster files: headers, and windows of pixels with what of them is data.
 
 A file is opened by the driver that its first bytes name and by no other: never a virtual
-raster, never the network. What a header says is checked before a pixel is read.
+raster. GDAL itself never uses the network: of a file there it gets the bytes from `remotefile`.
+What a header says is checked before a pixel is read.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +29,8 @@ from rasterio.windows import Window
 
 from embarchive.errors import BadInput
 from embarchive.placement import Floats, Placement
-from embarchive.product import Band, Box, CloudLayer
+from embarchive.product import Band, Box, CloudLayer, is_remote, remote_url
+from embarchive.remotefile import RemoteFile, open_remote
 
 # A file is opened by the driver that its first bytes name, whatever it is called.
 DRIVERS = {
@@ -50,6 +54,8 @@ GDAL_OPTIONS = {
     "GDAL_PAM_ENABLED": "YES",
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
 }
+# Of a remote file: nothing beside it is looked for, and no thread of GDAL's own asks Python.
+ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_NUM_THREADS": "1"}
 MAX_PIXELS = 10**10
 MAX_BANDS = 4096
 MAX_BLOCK = 1 << 30  # bytes that GDAL decodes at once
@@ -85,11 +91,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Part:
-    """Bands of one open file: their numbers from 1, and the nodata value of each."""
+    """Bands of one open file: their numbers from 1, the nodata value of each, and where it is."""
 
     source: Any
     index: tuple[int, ...]
     nodata: tuple[float | None, ...]
+    path: str
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ class Raster:
                     known = _clear(stored, self.hidden)
             except FAILURES as error:
                 raise BadInput(
-                    f"{part.source.name}: expected pixels at rows {row0} to {row1}, columns {col0} "
+                    f"{part.path}: expected pixels at rows {row0} to {row1}, columns {col0} "
                     f"to {col1}, found {one_line(error)}; the file is damaged or cut short"
                 ) from None
             values.append(stored)
@@ -154,11 +161,11 @@ def open_rasters(bands: Sequence[Band], stack: Any) -> Iterator[Raster]:
     grids: dict[Any, list[tuple[Part, list[int], Placement]]] = {}
     for path, members in files.items():
         source = stack.enter_context(opened(path))
-        placement = Placement(source)
+        placement = Placement(source, path)
         index = tuple(bands[at].index for at in members)
         if max(index) > source.count:
             raise BadInput(f"{path}: expected band {max(index)}, found {source.count} bands")
-        part = Part(source, index, tuple(bands[at].nodata for at in members))
+        part = Part(source, index, tuple(bands[at].nodata for at in members), path)
         key = path if source.transform.is_identity else (placement.crs.to_wkt(), source.transform)
         grids.setdefault((key, source.shape, source.dtypes[0]), []).append(
             (part, members, placement)
@@ -172,25 +179,52 @@ def open_rasters(bands: Sequence[Band], stack: Any) -> Iterator[Raster]:
 def open_cloud(layer: CloudLayer, stack: Any) -> Raster:
     """The raster of a class layer; stack: an ExitStack."""
     source = stack.enter_context(opened(layer.path))
-    placement = Placement(source)
-    return Raster((Part(source, (layer.index,), (None,)),), placement, (), placement.gsd(), layer)
+    placement = Placement(source, layer.path)
+    part = Part(source, (layer.index,), (None,), layer.path)
+    return Raster((part,), placement, (), placement.gsd(), layer)
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Any]:
     """An open rasterio dataset. Raises BadInput: no such file, not a raster, too large."""
-    driver = _driver(path)
-    with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+    remote = open_remote(remote_url(str(path))) if is_remote(path) else None
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(**GDAL_OPTIONS, **(ALONE if remote else {})))
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            # An absolute path is never taken for one of GDAL's virtual file systems.
-            source = rasterio.open(os.path.abspath(path), driver=driver, sharing=False)
-        except FAILURES as error:
-            raise BadInput(f"{path}: expected a raster, found {one_line(error)}") from None
-        with source:
+            source = stack.enter_context(_open(path, remote))
             _check_size(path, source)
-            _check_end(path, source)
+            _check_end(path, source, remote)
             yield source
+        except Exception:
+            # What GDAL could not read may be what the network did not give.
+            if remote and remote.trouble:
+                raise remote.trouble from None
+            raise
+        if remote and remote.trouble:
+            raise remote.trouble
+
+
+def _open(path: str | Path, remote: RemoteFile | None) -> Any:
+    driver = _driver(path, remote)
+    # An absolute path is never taken for one of GDAL's virtual file systems. GDAL itself has no
+    # network: it reads a remote file by our hands, and that file alone.
+    try:
+        if remote is None:
+            return rasterio.open(os.path.abspath(path), driver=driver, sharing=False)
+        name = f"/{secrets.token_hex(8)}/raster"
+        opener = partial(_handle, remote, name)
+        return rasterio.open(name, driver=driver, sharing=False, opener=opener)
+    except FAILURES as error:
+        raise BadInput(f"{path}: expected a raster, found {one_line(error)}") from None
+
+
+def _handle(remote: RemoteFile, name: str, asked: str, mode: str = "rb") -> Any:
+    """What rasterio's plugin opens for GDAL: this file, and none that may lie beside it."""
+    if not asked.endswith(name) or not mode.startswith("r") or "+" in mode:
+        raise FileNotFoundError(asked)
+    return remote.handle()
 
 
 def read_header(path: str | Path) -> Header:
@@ -198,7 +232,7 @@ def read_header(path: str | Path) -> Header:
     with opened(path) as source:
         trouble, gsd, bounds = "", 0.0, cast("tuple[Box, ...]", ())
         try:
-            placement = Placement(source)
+            placement = Placement(source, str(path))
             gsd, bounds = placement.gsd(), placement.bounds()
         except BadInput as error:
             trouble = str(error)
@@ -229,9 +263,9 @@ def is_raster(path: Path) -> bool:
         return False
 
 
-def _driver(path: str | Path) -> str:
+def _driver(path: str | Path, remote: RemoteFile | None = None) -> str:
     try:
-        with open(path, "rb") as file:
+        with remote.handle() if remote else open(path, "rb") as file:
             start = file.read(16)
     except FileNotFoundError:
         raise BadInput(f"{path}: expected a raster file, found no such file") from None
@@ -262,12 +296,12 @@ def _check_size(path: str | Path, source: Any) -> None:
         )
 
 
-def _check_end(path: str | Path, source: Any) -> None:
+def _check_end(path: str | Path, source: Any, remote: RemoteFile | None) -> None:
     """A TIFF cut short: its last block would lie beyond the end of the file. A PNG cut short
     has no end mark, and GDAL would read zeros."""
-    size = os.path.getsize(path)
+    size = remote.length if remote else os.path.getsize(path)
     if source.driver == "PNG":
-        with open(path, "rb") as file:
+        with remote.handle() if remote else open(path, "rb") as file:
             file.seek(max(0, size - 4096))
             if b"IEND" not in file.read():
                 raise BadInput(f"{path}: expected a PNG with its end, found one cut short")

@@ -57,6 +57,17 @@ class RemoteStore:
     def bytes_read(self) -> int:
         return self._counters.bytes_read
 
+    # ------------------------------------------------------------ files of others
+
+    def measure(self, path: str) -> tuple[int, str]:
+        """Length and ETag of a file that is no object of an archive, whatever its name. Raises
+        Missing, Damaged, StoreUnreachable."""
+        return self._retrying(path, lambda: self._measure(path))
+
+    def piece(self, path: str, start: int, end: int) -> tuple[bytes, str]:
+        """Bytes [start, end) of such a file, and its ETag. Raises as `measure`."""
+        return self._retrying(path, lambda: self._read(path, (start, end), end - start, None))
+
     # ------------------------------------------------------------ reading
 
     def get(self, path: str, *, length: int | None = None, limit: int | None = None) -> bytes:
@@ -92,6 +103,10 @@ class RemoteStore:
     ) -> tuple[bytes, str]:
         """One attempt at an object, or at bytes [start, end) of it: the body and its ETag.
         Raises FileNotFoundError, Fault, Damaged."""
+        raise NotImplementedError
+
+    def _measure(self, path: str) -> tuple[int, str]:
+        """One attempt at the length and the ETag. Raises as `_read`."""
         raise NotImplementedError
 
     def _checked_size(self, path: str, said: int, length: int | None, limit: int | None) -> int:

@@ -28,6 +28,8 @@ from embarchive.product import (
     CloudLayer,
     Product,
     Scene,
+    Url,
+    names_of,
     scene_from_json,
     scene_to_json,
 )
@@ -134,20 +136,22 @@ def _scenes_of(
 ) -> list[Scene]:
     """The scenes of a product: one, one a date of a stack, or none that can be read."""
     offered: dict[datetime | None, list[Offer]] = {}
-    headers: dict[Path, rasters.Header] = {}
+    headers: dict[Path | Url, rasters.Header] = {}
     for layer in offers.needed(product, recipe):
-        if layer.path not in headers:
-            stranger = not product.listed and str(layer.path) not in given
-            if stranger and not rasters.is_raster(layer.path):
-                skip(layer.path, "not a raster of a known format")
+        path = layer.path
+        if path not in headers:
+            # What is not listed was found in a folder, and nobody may have meant it.
+            stranger = None if product.listed or str(path) in given else Path(path)
+            if stranger and not rasters.is_raster(stranger):
+                skip(stranger, "not a raster of a known format")
                 continue
-            header = rasters.read_header(layer.path)
+            header = rasters.read_header(path)
             if header.trouble:
-                if stranger and layer.path.suffix.lower() in PICTURES:
-                    skip(layer.path, "a picture without a place on the ground")
+                if stranger and stranger.suffix.lower() in PICTURES:
+                    skip(stranger, "a picture without a place on the ground")
                     continue
                 raise BadInput(header.trouble)
-            headers[layer.path] = header
+            headers[path] = header
         for one in offers.offered(layer, headers[layer.path], recipe):
             offered.setdefault(one.day, []).append(one)
     if recipe.single_band:
@@ -182,7 +186,7 @@ def _scene_of(product: Product, day: datetime | None, chosen: list[Offer], recip
     when = day or _date(product, chosen[0], recipe)
     found = [offers.band_of(product, one, recipe, when) for one in chosen]
     units = {unit for _, unit in found}
-    first = Path(found[0][0].path)
+    first = names_of(found[0][0].path)
     sentinel = is_sentinel2(f"{product.source} {first.parent.name}")
     return Scene(
         source=product.source,
@@ -202,7 +206,7 @@ def _date(product: Product, one: Offer, recipe: Recipe) -> datetime | None:
     if len(recipe.dates) == 1:
         return parse_date(recipe.dates[0])
     tags = one.header.tags
-    named = date_of_path(Path(one.header.path).absolute())
+    named = date_of_path(names_of(one.header.path))
     return product.datetime or date_of_tags(tags) or named or date_of_writing(tags)
 
 
@@ -240,7 +244,7 @@ def _distinct(scenes: list[Scene], single: bool) -> list[Scene]:
         name = full(scene.source, scene)
         base = scene.source
         if name in seen:
-            base = f"{Path(scene.bands[0].path).parent.name}_{scene.source}"
+            base = f"{names_of(scene.bands[0].path).parent.name}_{scene.source}"
             name = full(base, scene)
         number = 1
         while name in seen:

@@ -1,22 +1,24 @@
 """STAC Items (JSON already parsed) to products; pure: no file is opened here.
 
 Knows Item, ItemCollection and FeatureCollection; `bands` of STAC 1.1, `eo:bands` and
-`raster:bands` of 1.0; Element 84's and ESA's Sentinel-2 properties. Hrefs must be files on
-this machine: relative to the Item, absolute, or file://.
+`raster:bands` of 1.0; Element 84's and ESA's Sentinel-2 properties. Hrefs are https://, http:// or
+s3://, or files in the Item's own folder or below it: an Item is somebody else's, and must not
+choose among the other files of this machine.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from embarchive.bandnames import is_cloud_layer, is_companion, is_picture
 from embarchive.errors import BadInput
-from embarchive.product import CloudLayer, Layer, Product, cloud_layer
+from embarchive.product import CloudLayer, Layer, Product, Url, cloud_layer, is_remote, remote_url
 from embarchive.recipe import parse_date
 from embarchive.sensors import S2_ATTRIBUTION, S2_LICENCE, needs_offset
 
@@ -50,7 +52,7 @@ def items(value: Mapping[str, Any], where: str) -> Iterator[Mapping[str, Any]]:
 def product_of(item: Mapping[str, Any], path: Path) -> Product:
     """The product of one Item; path: the file it stands in.
 
-    Raises BadInput, naming the asset, for an href that is not a file on this machine.
+    Raises BadInput, naming the asset, for an href that `asset_path` refuses.
     """
     where = f"STAC Item {path} {item.get('id', '')}".strip()
     properties = _mapping(item.get("properties"))
@@ -61,9 +63,9 @@ def product_of(item: Mapping[str, Any], path: Path) -> Product:
             continue
         bands = asset_bands(asset, key)
         if len(bands) == 1 and is_cloud_layer(bands[0].name):
-            cloud = cloud or cloud_layer(bands[0].name, local_path(asset, path, where, key))
+            cloud = cloud or cloud_layer(bands[0].name, asset_path(asset, path, where, key))
         elif not _is_picture(key, asset):
-            target = local_path(asset, path, where, key)
+            target = asset_path(asset, path, where, key)
             layers += [replace(layer, path=target) for layer in bands]
     if not layers:
         raise BadInput(f"{where}: expected assets that are rasters, found none")
@@ -158,20 +160,35 @@ def item_datetime(properties: Mapping[str, Any], where: str) -> datetime | None:
         raise BadInput(f"{where}: {error}") from None
 
 
-def local_path(asset: Mapping[str, Any], item: Path, where: str, key: str) -> Path:
-    """The file of an asset; raises BadInput unless the href names one on this machine."""
+def asset_path(asset: Mapping[str, Any], item: Path, where: str, key: str) -> Path | Url:
+    """Where the file of an asset is. Raises BadInput for a file outside the Item's folder, another
+    scheme, and a URL with credentials or a query, which is not repeated."""
     href = str(asset.get("href", ""))
-    parts = urlsplit(href)
-    if parts.scheme.lower() == "file" and parts.netloc in ("", "localhost"):
-        href = unquote(parts.path)
-    elif "://" in href or href.lower().startswith(("/vsi", "\\")) or not href:
-        scheme = f"{parts.scheme}://..." if parts.scheme else href[:40]
+    if is_remote(href):
+        try:
+            return remote_url(href)
+        except BadInput as error:
+            raise BadInput(f"{where}: asset {key}: {error}") from None
+    scheme, found, rest = href.partition(":")
+    if found and scheme.lower() == "file":
+        host, _, named = rest.removeprefix("//").partition("/")
+        href = unquote(f"/{named}") if rest.startswith("//") and host in ("", "localhost") else ""
+    elif "://" in href or href.lower().startswith(("/vsi", "\\")):
+        href = ""
+    if not href or "\0" in href:
+        shown = f"{scheme[:20]}:..." if found else repr(str(asset.get("href", ""))[:40])
         raise BadInput(
-            f"{where}: asset {key}: expected an href to a file on this machine, found {scheme!r}"
-            " (download it and make the href relative)"
+            f"{where}: asset {key}: expected an href to a file beside the Item, https:// or s3://, "
+            f"found {shown}"
         )
-    target = Path(href)
-    return target if target.is_absolute() else item.parent / target
+    folder = os.path.abspath(item.parent)
+    target = os.path.abspath(os.path.join(folder, href))
+    if not target.startswith(folder.rstrip(os.sep) + os.sep):
+        raise BadInput(
+            f"{where}: asset {key}: expected a file in the folder of its Item or below, found one "
+            "elsewhere (move the Item beside its files, and make the href relative)"
+        )
+    return item.parent / os.path.relpath(target, folder)
 
 
 def _first_of_each(layers: list[Layer]) -> list[Layer]:
