@@ -10,7 +10,7 @@ from faults import serving
 from embarchive import remotefile
 from embarchive.errors import BadInput, Damaged, StoreUnreachable
 from embarchive.product import Url, remote_url
-from embarchive.remotefile import BLOCK, open_remote
+from embarchive.remotefile import BLOCK, begin, open_remote
 
 DATA = np.random.default_rng(0).bytes(10 * BLOCK + 77)
 NAME = "a scene+1.tif"
@@ -114,3 +114,49 @@ def test_a_file_that_changes_while_it_is_read_is_refused(url, server):
     server.objects[f"/bucket/x/{NAME}"] = DATA[::-1]
     with pytest.raises(Damaged, match="the same file all along, found another version"):
         file.range(0, 5)
+
+
+def test_what_will_be_read_is_brought_in_few_requests(url, server, monkeypatch):
+    monkeypatch.setattr(remotefile, "LONGEST", 3)
+    file = open_remote(url)
+    asked = len(server.seen)
+    file.bring([(0, 10), (4 * BLOCK, 8 * BLOCK), (9 * BLOCK, len(DATA))])
+    brought = len(server.seen)
+    assert brought - asked == 4
+    for start, end in ((0, 10), (5 * BLOCK, 8 * BLOCK), (9 * BLOCK, len(DATA))):
+        assert file.range(start, end) == DATA[start:end]
+    assert len(server.seen) == brought
+    file.bring([(0, 10)])
+    assert len(server.seen) == brought
+
+
+def test_what_a_file_says_of_its_blocks_costs_no_more_than_is_kept(url, monkeypatch):
+    file = open_remote(url)
+    file.bring([(0, 1 << 62), (1 << 61, 1 << 62), (5, 6)] * 9)
+    assert file.range(0, len(DATA)) == DATA
+    monkeypatch.setattr(remotefile, "KEPT", 4 * BLOCK)
+    other = open_remote(url)
+    other.bring([(0, 1 << 62)])
+    assert len(other._blocks) == 2
+    monkeypatch.setattr(remotefile, "MOST", 100)
+    with pytest.raises(Damaged, match="reads of at most 100 bytes, found 101"):
+        file.range(0, 101)
+
+
+def test_a_fault_while_bringing_is_trouble(url, server):
+    file = open_remote(url)
+    server.break_("GET", "/x/", "status", times=99)
+    file.bring([(0, 10), (5 * BLOCK, 6 * BLOCK)])
+    assert isinstance(file.trouble, StoreUnreachable)
+    assert file.handle().read(5) == b""
+
+
+def test_files_begun_together_are_opened_without_another_request(url, server):
+    begin([url, Url(f"{server.url}/bucket/none")])
+    asked = len(server.seen)
+    assert open_remote(url).handle().read(10) == DATA[:10]
+    assert len(server.seen) == asked
+    assert open_remote(url).length == len(DATA)
+    assert len(server.seen) == asked + 1
+    with pytest.raises(BadInput, match="no such file"):
+        open_remote(Url(f"{server.url}/bucket/none"))

@@ -97,6 +97,7 @@ class Part:
     index: tuple[int, ...]
     nodata: tuple[float | None, ...]
     path: str
+    remote: RemoteFile | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Raster:
         values, valid = [], []
         for part in self.parts:
             try:
+                _bring(part, window)
                 stored = part.source.read(list(part.index), window=window)
                 if self.hidden is None:
                     known = _data(part, stored, window)
@@ -160,12 +162,12 @@ def open_rasters(bands: Sequence[Band], stack: Any) -> Iterator[Raster]:
         files.setdefault(band.path, []).append(at)
     grids: dict[Any, list[tuple[Part, list[int], Placement]]] = {}
     for path, members in files.items():
-        source = stack.enter_context(opened(path))
+        source, remote = stack.enter_context(_opened(path))
         placement = Placement(source, path)
         index = tuple(bands[at].index for at in members)
         if max(index) > source.count:
             raise BadInput(f"{path}: expected band {max(index)}, found {source.count} bands")
-        part = Part(source, index, tuple(bands[at].nodata for at in members), path)
+        part = Part(source, index, tuple(bands[at].nodata for at in members), path, remote)
         key = path if source.transform.is_identity else (placement.crs.to_wkt(), source.transform)
         grids.setdefault((key, source.shape, source.dtypes[0]), []).append(
             (part, members, placement)
@@ -178,15 +180,22 @@ def open_rasters(bands: Sequence[Band], stack: Any) -> Iterator[Raster]:
 
 def open_cloud(layer: CloudLayer, stack: Any) -> Raster:
     """The raster of a class layer; stack: an ExitStack."""
-    source = stack.enter_context(opened(layer.path))
+    source, remote = stack.enter_context(_opened(layer.path))
     placement = Placement(source, layer.path)
-    part = Part(source, (layer.index,), (None,), layer.path)
+    part = Part(source, (layer.index,), (None,), layer.path, remote)
     return Raster((part,), placement, (), placement.gsd(), layer)
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Any]:
-    """An open rasterio dataset. Raises BadInput: no such file, not a raster, too large."""
+    """An open rasterio dataset. Raises BadInput: no such file, not a raster, too large; of a
+    remote file also StoreUnreachable, Damaged."""
+    with _opened(path) as (source, _):
+        yield source
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, RemoteFile | None]]:
     remote = open_remote(remote_url(str(path))) if is_remote(path) else None
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(**GDAL_OPTIONS, **(ALONE if remote else {})))
@@ -196,7 +205,7 @@ def opened(path: str | Path) -> Iterator[Any]:
             source = stack.enter_context(_open(path, remote))
             _check_size(path, source)
             _check_end(path, source, remote)
-            yield source
+            yield source, remote
         except Exception:
             # What GDAL could not read may be what the network did not give.
             if remote and remote.trouble:
@@ -317,6 +326,26 @@ def _check_end(path: str | Path, source: Any, remote: RemoteFile | None) -> None
             f"{path}: expected {int(start) + int(length)} bytes by its header, found {size}; "
             "the file is cut short"
         )
+
+
+def _bring(part: Part, window: Window) -> None:
+    """Ask for the blocks of a window of a remote TIFF together: GDAL asks for one after another."""
+    source = part.source
+    if part.remote is None or source.driver != "GTiff":
+        return
+    rows, columns = source.block_shapes[0]
+    together = source.profile.get("interleave") == "pixel"
+    spans = []
+    for index in part.index[:1] if together else part.index:
+        for y in range(window.row_off // rows, -(-(window.row_off + window.height) // rows)):
+            for x in range(
+                window.col_off // columns, -(-(window.col_off + window.width) // columns)
+            ):
+                start = source.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=index)
+                size = source.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=index)
+                if start and size:
+                    spans.append((int(start), int(start) + int(size)))
+    part.remote.bring(spans)
 
 
 def _data(part: Part, stored: NDArray[Any], window: Window) -> NDArray[np.bool_]:

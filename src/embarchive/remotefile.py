@@ -10,6 +10,9 @@ import io
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 from embarchive.errors import BadInput, Damaged, EmbarchiveError, Missing
@@ -18,12 +21,15 @@ from embarchive.objectstore import open_object_store
 from embarchive.product import Url
 from embarchive.remote import RemoteStore
 
-BLOCK, FIRST, KEPT = 1 << 15, 1 << 16, 64 << 20
+BLOCK, FIRST, KEPT, MOST = 1 << 15, 1 << 16, 64 << 20, 1 << 30
+# Blocks: a gap costs less than another request; a longest run lets requests go side by side.
+GAP, LONGEST, THREADS = 4, 64, 8
 DEADLINE = 60.0
 _SAFE = "/%:@!$&'()*+,;=~-._"
 
 _lock = threading.Lock()
 _servers: dict[tuple[int, str], RemoteStore] = {}
+_begun: dict[tuple[int, str], RemoteFile] = {}
 
 
 class RemoteFile:
@@ -46,19 +52,47 @@ class RemoteFile:
 
     def range(self, start: int, end: int) -> bytes:
         """Bytes [start, end), within the file. Raises Missing, Damaged, StoreUnreachable."""
+        if end - start > MOST:
+            raise Damaged(
+                f"{self.url}: expected reads of at most {MOST} bytes, found {end - start}"
+            )
         first, last = start // BLOCK, -(-end // BLOCK)
         if not self._blocks:
             last = max(last, min(FIRST, self.length) // BLOCK)
         missing = [at for at in range(first, last) if at not in self._blocks]
         fresh = self._fetch(missing[0], missing[-1] + 1) if missing else {}
         kept = {at: self._blocks[at] for at in range(first, last) if at not in fresh}
-        data = b"".join(fresh.get(at) or kept[at] for at in range(first, last))
-        for at in range(first, last):
-            self._blocks[at] = fresh.get(at) or kept[at]
+        found = {at: fresh.get(at) or kept[at] for at in range(first, last)}
+        self._keep(found)
+        data = b"".join(found.values())
+        return data[start - first * BLOCK : end - first * BLOCK]
+
+    def bring(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Fetch bytes [start, end) that will be read soon, a few requests at a time; what is too
+        much to keep is left to be read. Errors become `trouble`."""
+        wanted: set[int] = set()
+        for start, end in sorted(spans):
+            # What a file says of its blocks may be anything.
+            for at in range(start // BLOCK, -(-min(end, self.length) // BLOCK)):
+                if len(wanted) * BLOCK >= KEPT // 2:
+                    break
+                wanted.add(at)
+        runs = _runs(sorted(wanted - self._blocks.keys()))
+        if not runs or self.trouble:
+            return
+        try:
+            with ThreadPoolExecutor(THREADS) as pool:
+                for found in pool.map(lambda run: self._fetch(*run), runs):
+                    self._keep(found)
+        except EmbarchiveError as error:
+            self.trouble = error
+
+    def _keep(self, blocks: Mapping[int, bytes]) -> None:
+        for at, data in blocks.items():
+            self._blocks[at] = data
             self._blocks.move_to_end(at)
         while len(self._blocks) * BLOCK > KEPT:
             self._blocks.popitem(last=False)
-        return data[start - first * BLOCK : end - first * BLOCK]
 
     def _fetch(self, first: int, last: int) -> dict[int, bytes]:
         """Blocks [first, last) in one request."""
@@ -104,13 +138,41 @@ class _Handle(io.RawIOBase):
         return data
 
 
+def _runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Sorted blocks as runs [first, last) of at most LONGEST, over gaps of at most GAP blocks."""
+    runs: list[tuple[int, int]] = []
+    for at in blocks:
+        if runs and at - runs[-1][1] <= GAP and at - runs[-1][0] < LONGEST:
+            runs[-1] = runs[-1][0], at + 1
+        else:
+            runs.append((at, at + 1))
+    return runs
+
+
 def open_remote(url: Url) -> RemoteFile:
     """The file of a URL, its length known. Requests to s3:// are signed by the AWS_* variables.
     Raises BadInput where there is none, StoreUnreachable, Damaged."""
+    with _lock:
+        begun = _begun.pop((os.getpid(), url), None)
     try:
-        return RemoteFile(url, _server(url))
+        return begun or RemoteFile(url, _server(url))
     except Missing:
         raise BadInput(f"{url}: expected a raster file, found no such file") from None
+
+
+def begin(urls: Sequence[Url]) -> None:
+    """Ask for the starts of files together, for the next `open_remote` of each, which says what
+    is wrong with them."""
+
+    def start(url: Url) -> None:
+        with suppress(EmbarchiveError):
+            file = RemoteFile(url, _server(url))
+            file.range(0, min(1, file.length))
+            with _lock:
+                _begun[os.getpid(), url] = file
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(start, urls))
 
 
 def _server(url: Url) -> RemoteStore:

@@ -35,6 +35,7 @@ from embarchive.product import (
 )
 from embarchive.rasters import Raster
 from embarchive.recipe import Recipe, parse_date
+from embarchive.remotefile import begin
 from embarchive.sensors import S2_ATTRIBUTION, S2_LICENCE, is_sentinel2
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
 ]
 _log = logging.getLogger("embarchive")
 PICTURES = (".jpg", ".jpeg", ".png")
+AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ def find_scenes(
     skip = on_skip or (lambda path, why: _log.info("%s: left out: %s", path, why))
     given = {str(path) for path in paths if Path(path).is_file()}
     found: list[Scene] = []
-    for product in folders.products(paths, skip):
+    products = folders.products(paths, skip)
+    for at, product in enumerate(products):
+        if at % AHEAD == 0:
+            _begin(products[at : at + AHEAD], recipe)
         found += _scenes_of(product, recipe, given, skip)
     if not found:
         named = ", ".join(str(path) for path in paths)
@@ -129,6 +134,12 @@ def read_image(scene: Scene, height: int, width: int) -> NDArray[np.float32]:
     """A whole picture averaged to float32 (bands, height, width) in recipe units. Raises
     BadInput."""
     return read_averaged(scene.bands[0].path, scene.bands, height, width)
+
+
+def _begin(products: Sequence[Product], recipe: Recipe) -> None:
+    """Fetch the headers of scenes on the network side by side."""
+    paths = [layer.path for product in products for layer in offers.needed(product, recipe)]
+    begin([path for path in dict.fromkeys(paths) if isinstance(path, Url)])
 
 
 def _scenes_of(
