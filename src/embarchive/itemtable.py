@@ -32,7 +32,7 @@ def dump(items: Sequence[Mapping[str, Any]]) -> bytes:
     """Items whose geometry is their box, all with the same keys, as Parquet; equal Items give equal
     bytes."""
     boxes = np.array([item["bbox"] for item in items], dtype=np.float64).reshape(-1, 4)
-    rows = [{**{key: item[key] for key in _TOP[1:]}, **item["properties"]} for item in items]
+    rows = [{**{key: item[key] for key in _TOP}, **item["properties"]} for item in items]
     names = dict.fromkeys(name for row in rows for name in row)
     table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
     for name in TIMES:

@@ -35,7 +35,8 @@ WISHES = ("vector", "geometry", "lon", "lat", "datetime", "source")
 def build(shell: Shell, scenes: Sequence[str], out: str, **options: Any) -> None:
     """Make an archive from SCENES, or add them to one: plan, train, encode and commit.
 
-    SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items.
+    SCENES are rasters, .SAFE or Landsat folders, folders, globs, or STAC Items, whose files may be
+    on the network.
     """
     dry = options.pop("dry_run")
     where, recipe = _engine(options), _recipe(**options)
