@@ -84,6 +84,13 @@ def test_the_one_file_of_items_says_what_the_many_say(root):
     assert document["assets"]["items"]["roles"] == ["collection-mirror"]
 
 
+def test_without_items_nothing_is_listed(root, monkeypatch):
+    store = LocalStore(root)
+    monkeypatch.setattr(LocalStore, "list", lambda *_: pytest.fail("listed"))
+    write_catalog(store)
+    assert refresh_catalog(store)
+
+
 def test_readers_gc_and_verify_heed_none_of_it(root):
     write_catalog(LocalStore(root), Wishes("json"))
     before = derived(root)

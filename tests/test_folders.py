@@ -135,6 +135,18 @@ def test_one_file_may_hold_the_items_of_many_scenes(tmp_path):
         assert {one.datetime.isoformat() for one in found} == {"2023-08-15T10:00:31+00:00"}
 
 
+def test_a_page_of_a_search_says_that_there_is_more(tmp_path, caplog):
+    page = {"type": "FeatureCollection", "links": [{"rel": "next", "href": "https://x.org/2"}]}
+    page["features"] = [stac_item("a", {"B04": {"href": "https://x.org/a.tif"}})]
+    (tmp_path / "found.json").write_text(json.dumps(page))
+    assert len(products(tmp_path / "found.json")[0]) == 1
+    assert "found.json: one page of a search" in caplog.text
+    (tmp_path / "found.json").write_text(json.dumps({**page, "links": [{"rel": "self"}, 3]}))
+    caplog.clear()
+    products(tmp_path / "found.json")
+    assert not caplog.text
+
+
 def test_a_table_that_is_only_found_in_a_folder_is_no_list_of_scenes(tmp_path):
     write(tmp_path / "B04.tif")
     table_of(tmp_path / "x.parquet", [stac_item("a", {"B04": {"href": "https://x.org/a.tif"}})])

@@ -89,6 +89,18 @@ def test_a_time_without_a_zone_is_utc():
     assert one["properties"]["datetime"] == "2023-05-01T12:00:00Z"
 
 
+def test_nanoseconds_are_cut_and_years_that_are_none_refused():
+    for kind, count in (("ns", 1_682_942_400_000_000_123), ("ms", 1 << 60)):
+        when = pa.array([count], pa.int64()).cast(pa.timestamp(kind, tz="UTC"))
+        data = parquet([{"id": "a", "assets": {"x": "y"}}], datetime=when)
+        if kind == "ns":
+            (one,) = itemtable.parse(data, "x")
+            assert one["properties"]["datetime"] == "2023-05-01T12:00:00Z"
+        else:
+            with pytest.raises(BadInput, match="x: expected readable columns"):
+                itemtable.parse(data, "x")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

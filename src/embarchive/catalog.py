@@ -47,7 +47,9 @@ def write_catalog(
     """
     if isinstance(store, HttpStore):
         raise BadInput(f"stac: expected a folder or s3://, found {store.root}: read only")
-    wishes = wishes or Wishes()
+    wishes, earlier = wishes or Wishes(), _earlier(store)
+    # Who has no Items and had none needs no right to list.
+    listing = bool(wishes.items or (earlier and earlier.items))
     archive = Archive(store)
     pointer, generation = archive.head.pointer, archive.head.generation
     quantiser = archive.quantiser(newest(generation))
@@ -69,7 +71,7 @@ def write_catalog(
         "items": len(found),
         "undated": len(shards) - len(dated(shards)) if wishes.items else 0,
         "bytes": len(data) + sum(len(body) for _, body in files),
-        "removed": _remove(store, {path for path, _ in files}),
+        "removed": _remove(store, {path for path, _ in files}) if listing else [],
         "lacks": [] if EMBEDDINGS in document["stac_extensions"] else ["emb:model"],
     }
 
@@ -77,18 +79,23 @@ def write_catalog(
 def refresh_catalog(store: Store) -> bool:
     """Write the collection as it was written last, or plainly where there is none; False where one
     is there that is not ours, which stays."""
-    wishes: Wishes | None = Wishes()
-    try:
-        data = store.get(COLLECTION, limit=_MAX_COLLECTION)
-        wishes = wishes_of(parse_strict_json(data, COLLECTION, _MAX_COLLECTION))
-    except Missing:
-        pass
-    except (Damaged, BadInput):
-        return False
+    wishes = _earlier(store)
     if wishes is None:
         return False
     write_catalog(store, wishes)
     return True
+
+
+def _earlier(store: Store) -> Wishes | None:
+    """What the collection there was written with, plain wishes where there is none, and None where
+    it is not ours."""
+    try:
+        data = store.get(COLLECTION, limit=_MAX_COLLECTION)
+        return wishes_of(parse_strict_json(data, COLLECTION, _MAX_COLLECTION))
+    except Missing:
+        return Wishes()
+    except (Damaged, BadInput):
+        return None
 
 
 def _files(found: Sequence[tuple[str, dict[str, Any]]], wishes: Wishes) -> list[tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ ENDS = (".tif", ".tiff", ".jp2", ".j2k", ".img", ".jpg", ".jpeg", ".png")
 OTHERS = (".vrt", ".nc", ".hdf", ".h5", ".grib", ".grb", ".npy", ".zarr", ".ecw", ".sid", ".dat")
 TABLES = (".parquet", ".geoparquet")
 MAX_TEXT, MAX_TABLE, MAX_FILES, MAX_DEPTH = 64 << 20, 1 << 30, 1_000_000, 32
+_log = logging.getLogger("embarchive")
 Skip = Callable[[Path, str], None]
 
 
@@ -148,6 +150,8 @@ def _of_text(path: Path, quiet: bool = False) -> list[Product]:
         if quiet:
             return []
         raise BadInput(f"{path}: expected a STAC Item or a collection of Items, found other JSON")
+    if stac.has_next(value):
+        _log.warning("%s: one page of a search; the Items of the next one are not read", path)
     return [stac.product_of(item, path) for item in stac.items(value, str(path))]
 
 

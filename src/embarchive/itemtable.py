@@ -86,10 +86,19 @@ def parse(data: bytes, name: str) -> list[dict[str, Any]]:
         raise BadInput(f"{name}: expected at most {MAX_UNPACKED} bytes unpacked, found {size}")
     wanted = [one for one in known.names if one not in ("geometry", "bbox", "proj:geometry")]
     try:
-        rows = file.read(columns=wanted, use_threads=False).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        rows = _in_micros(file.read(columns=wanted, use_threads=False)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise BadInput(f"{name}: expected readable columns, found {_line(error)}") from None
     return [_item(row) for row in rows]
+
+
+def _in_micros(table: pa.Table) -> pa.Table:
+    """Python's times have no nanoseconds."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            coarse = table.column(at).cast(pa.timestamp("us", tz=field.type.tz), safe=False)
+            table = table.set_column(at, field.name, coarse)
+    return table
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:

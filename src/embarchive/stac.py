@@ -49,6 +49,14 @@ def items(value: Mapping[str, Any], where: str) -> Iterator[Mapping[str, Any]]:
     yield from features
 
 
+def has_next(value: Mapping[str, Any]) -> bool:
+    """Whether a collection of Items is a page of a STAC API, with another one after it."""
+    links = [_mapping(link) for link in _list(value, "links")]
+    return isinstance(value.get("features"), list) and any(
+        link.get("rel") == "next" for link in links
+    )
+
+
 def product_of(item: Mapping[str, Any], path: Path) -> Product:
     """The product of one Item; path: the file it stands in.
 
