@@ -121,6 +121,8 @@ def test_publish_keeps_a_collection_of_somebody_else(root, text):
     (root / "collection.json").write_bytes(text)
     assert not refresh_catalog(LocalStore(root))
     assert publish(root, PAGE)["kept"] == ["collection.json"]
+    with pytest.raises(BadInput, match="expected none or one of embarchive, found another"):
+        write_catalog(LocalStore(root))
     assert (root / "collection.json").read_bytes() == text
 
 

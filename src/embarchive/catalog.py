@@ -43,13 +43,18 @@ def write_catalog(
     Gives collection (where it is), generation, id, items (how many), undated (shards without a
     date, which cannot be Items), bytes, removed (files of an earlier one), lacks (links without
     which the embedding extension is not declared). The same generation and wishes give the
-    same bytes. Raises NotAnArchive, BadInput for http(s) or an archive without tiles.
+    same bytes. Raises NotAnArchive, BadInput for http(s), an archive without tiles, or another's
+    collection.json.
     """
     if isinstance(store, HttpStore):
         raise BadInput(f"stac: expected a folder or s3://, found {store.root}: read only")
     wishes, earlier = wishes or Wishes(), _earlier(store)
+    if earlier is None:
+        raise BadInput(
+            f"{store.root}/{COLLECTION}: expected none or one of embarchive, found another; move it"
+        )
     # Who has no Items and had none needs no right to list.
-    listing = bool(wishes.items or (earlier and earlier.items))
+    listing = bool(wishes.items or earlier.items)
     archive = Archive(store)
     pointer, generation = archive.head.pointer, archive.head.generation
     quantiser = archive.quantiser(newest(generation))
