@@ -21,7 +21,8 @@ from embarchive.objectstore import open_object_store
 from embarchive.product import Url
 from embarchive.remote import RemoteStore
 
-BLOCK, FIRST, KEPT, MOST = 1 << 15, 1 << 16, 64 << 20, 1 << 30
+# KEPT: of one file; all bands of a scene are open together, and GDAL keeps what it has decoded.
+BLOCK, FIRST, KEPT, MOST = 1 << 15, 1 << 16, 24 << 20, 1 << 30
 # Blocks: a gap costs less than another request; a longest run lets requests go side by side.
 GAP, LONGEST, THREADS = 4, 64, 8
 DEADLINE = 60.0
@@ -73,8 +74,8 @@ class RemoteFile:
         wanted: set[int] = set()
         for start, end in sorted(spans):
             # What a file says of its blocks may be anything.
-            for at in range(start // BLOCK, -(-min(end, self.length) // BLOCK)):
-                if len(wanted) * BLOCK >= KEPT // 2:
+            for at in range(max(0, start) // BLOCK, -(-min(end, self.length) // BLOCK)):
+                if len(wanted) * BLOCK >= KEPT:
                     break
                 wanted.add(at)
         runs = _runs(sorted(wanted - self._blocks.keys()))
