@@ -15,6 +15,7 @@ from embarchive.exemplars import Place, parse_all
 from embarchive.filters import Filter
 from embarchive.overview import Lists
 from embarchive.reads import ReadPlan
+from embarchive.rows import binary, embeddings
 from embarchive.search import Query
 
 if TYPE_CHECKING:
@@ -116,8 +117,13 @@ def _ranked(
     reader, simhash = archive.reader, archive.simhash(here)
     plan, wanted = asked[0].plan, asked[0].wanted
     few = plan.rows <= reader.portion or bool(wanted.geohash and asked[0].query.exact)
-    names = [*asked[0].query.needs(simhash), *columns]
-    held = [reader.rows(plan, wanted, names)] if few else []
+    # Bits are of the vectors: where these are read, computing some is less than fetching them.
+    narrow = few and asked[0].query.exact and "bits" not in columns
+    needed = asked[0].query.needs(None if narrow else simhash)
+    held = [reader.rows(plan, wanted, [*needed, *columns])] if few else []
+    if narrow and simhash is not None:
+        bits = binary(simhash.encode(embeddings(held[0])))
+        held = [held[0].append_column("bits", bits)]
 
     def read(names: Sequence[str], cells: Sequence[str]) -> Iterable[pa.Table]:
         if held:

@@ -23,8 +23,9 @@ from embarchive.digests import BLOCK
 from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
 from embarchive.manifest import ShardRow, Space
+from embarchive.pages import Pages
 from embarchive.quantisers import Quantiser, load_quantiser
-from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, row_groups, shard_rows
+from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, few_cells, row_groups, shard_rows
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, bit_rows, joined, schema, sort_rows, vectors
 from embarchive.shards import MAX_ROWS, column_ranges, parse_footer, read_rows
@@ -74,7 +75,7 @@ class ShardFile(io.RawIOBase):
 
     def __init__(self, shard: ShardRow, verified: VerifiedObject, cache: Cache) -> None:
         super().__init__()
-        self._shard, self._verified, self._cache = shard, verified, cache
+        self.shard, self._verified, self._cache = shard, verified, cache
         self._at = 0
 
     def readable(self) -> bool:
@@ -85,18 +86,18 @@ class ShardFile(io.RawIOBase):
 
     def size(self) -> int:
         """Length in bytes; pyarrow asks for it."""
-        return self._shard.length
+        return self.shard.length
 
     def tell(self) -> int:
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._shard.length}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.shard.length}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        end = self._shard.length
+        end = self.shard.length
         if size is not None and size >= 0:
             end = min(end, self._at + size)
         data = self.range(self._at, end) if end > self._at else b""
@@ -105,8 +106,8 @@ class ShardFile(io.RawIOBase):
 
     def range(self, start: int, end: int) -> bytes:
         """Bytes [start, end)."""
-        whole = self._cache.get((self._shard.sha256, WHOLE))
-        if whole is None and self._shard.length <= WHOLE_BYTES:
+        whole = self._cache.get((self.shard.sha256, WHOLE))
+        if whole is None and self.shard.length <= WHOLE_BYTES:
             whole = self.fetch_whole()
         if whole is not None:
             return whole[start:end]
@@ -116,13 +117,13 @@ class ShardFile(io.RawIOBase):
 
     def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Bring the ranges into the cache in as few requests as possible."""
-        if self._cache.get((self._shard.sha256, WHOLE)) is None:
+        if self._cache.get((self.shard.sha256, WHOLE)) is None:
             wanted = {b for s, e in ranges for b in range(s // BLOCK, (e - 1) // BLOCK + 1)}
             self._blocks(sorted(wanted))
 
     def fetch_whole(self) -> bytes:
         """The whole object, in one request unless it is at hand."""
-        key = (self._shard.sha256, WHOLE)
+        key = (self.shard.sha256, WHOLE)
         data = self._cache.get(key)
         if data is None:
             data = self._verified.whole()
@@ -130,14 +131,14 @@ class ShardFile(io.RawIOBase):
         return data
 
     def _blocks(self, numbers: Sequence[int]) -> list[bytes]:
-        sha = self._shard.sha256
+        sha = self.shard.sha256
         found = {n: self._cache.get((sha, n)) for n in numbers}
         runs = _runs([n for n, data in found.items() if data is None])
-        if 2 * BLOCK * sum(last - first for first, last in runs) > self._shard.length:
+        if 2 * BLOCK * sum(last - first for first, last in runs) > self.shard.length:
             whole = self.fetch_whole()
             return [whole[n * BLOCK : (n + 1) * BLOCK] for n in numbers]
         if runs:
-            length = self._shard.length
+            length = self.shard.length
             spans = [(a * BLOCK, min(b * BLOCK, length)) for a, b in runs]
             for (first, _), data in zip(runs, self._verified.read(spans), strict=True):
                 for offset in range(0, len(data), BLOCK):
@@ -162,6 +163,7 @@ class Reader:
         self._cache = Cache(cache_bytes)
         self._parts: dict[str, list[ShardRow]] = {}
         self._footers: dict[str, pq.FileMetaData] = {}
+        self._pages: dict[str, Pages] = {}
         self._verified: dict[str, VerifiedObject] = {}
         self._quantisers: dict[str, Quantiser] = {}
         self.names = schema(settings.dim, settings.bits).names
@@ -282,11 +284,41 @@ class Reader:
         groups = row_groups(metadata, wanted)
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
-        file.fetch(column_ranges(metadata, groups, stored))
-        table = read_rows(file, metadata, groups, stored)
-        if not wanted.everything:
-            table = table.filter(pa.array(row_mask(table, wanted)))
+        if few_cells(wanted, self.settings.precision) and "bbox" not in stored:
+            table = self._rows_of_pages(file, groups, wanted, stored)
+        else:
+            file.fetch(column_ranges(metadata, groups, stored))
+            table = read_rows(file, metadata, groups, stored)
+            if not wanted.everything:
+                table = table.filter(pa.array(row_mask(table, wanted)))
         return _decoded(table, quantiser) if quantiser else table
+
+    def _rows_of_pages(
+        self, file: ShardFile, groups: Sequence[int], wanted: Filter, names: Sequence[str]
+    ) -> pa.Table:
+        """The wanted rows: the columns that say which they are, then of others their pages."""
+        metadata = self._footer(file.shard, file)
+        file.fetch(column_ranges(metadata, groups, ORDER))
+        keys = [read_rows(file, metadata, [group], ORDER) for group in groups]
+        rows = [np.flatnonzero(row_mask(table, wanted)) for table in keys]
+        some = [at for at, found in enumerate(rows) if len(found)]
+        kinds = schema(self.settings.dim, self.settings.bits, self.settings.packed)
+        own = pa.schema([kinds.field(name) for name in names])
+        if not some:
+            return own.empty_table()
+        pages, others = self._pages[file.shard.sha256], [n for n in names if n not in ORDER]
+        chunks = {(at, name): pages.chunk(groups[at], name) for at in some for name in others}
+        file.fetch(span for (at, _), one in chunks.items() for span in one.ranges(rows[at]))
+        found = []
+        for at in some:
+            columns = {name: keys[at][name].take(pa.array(rows[at])) for name in ORDER}
+            for name in others:
+                field = kinds.field(name)
+                columns[name] = pages.take(chunks[at, name], field, rows[at], file.range)
+            found.append(
+                pa.table([columns[n].cast(kinds.field(n).type) for n in names], schema=own)
+            )
+        return joined(found)
 
     def _footer(self, shard: ShardRow, file: ShardFile) -> pq.FileMetaData:
         if shard.sha256 not in self._footers:
@@ -298,6 +330,7 @@ class Reader:
                 f"shard {shard.sha256[:12]}",
                 self.settings.packed,
             )
+            self._pages[shard.sha256] = Pages(tail, shard.length)
         return self._footers[shard.sha256]
 
 

@@ -29,6 +29,8 @@ WHOLE_BYTES = 256 * 1024
 # A shard read in ranges takes three requests. Beyond this number for one query, the smaller
 # shards are fetched whole instead, as long as they stay under these bytes together.
 FEW_REQUESTS, AFFORDED_BYTES = 6, 16 << 20
+# Cells up to which their rows are read by pages.
+FEW_CELLS = 128
 
 
 class Extent(Protocol):
@@ -120,8 +122,17 @@ def read_plan(shards: Iterable[ShardRow], wanted: Filter, space_id: str | None =
     """Which shards to read, and how, for a filter within one space (None: every space)."""
     ours = [one for one in shards if space_id is None or one.space_id == space_id]
     chosen = choose(sorted(ours, key=_shard_order), wanted)
-    whole = _whole(chosen)
+    # Of a few cells each shard has a row or two: pages, however many requests that makes.
+    whole = {one.sha256 for one in chosen if one.length <= WHOLE_BYTES}
+    if not chosen or not few_cells(wanted, len(chosen[0].geohash_min)):
+        whole = _whole(chosen)
     return ReadPlan(tuple(ShardRead(one, whole=one.sha256 in whole) for one in chosen))
+
+
+def few_cells(wanted: Filter, precision: int) -> bool:
+    """Whether a filter names so few cells that single pages of a shard hold their rows."""
+    names = wanted.geohash
+    return 0 < len(names) <= FEW_CELLS and all(len(name) == precision for name in names)
 
 
 def _whole(chosen: Sequence[ShardRow]) -> set[str]:

@@ -1,0 +1,133 @@
+"""The Thrift compact protocol, in which Parquet writes its metadata: structs to values and back.
+
+A struct is a dict from field number to (type, value); nothing is known of what fields mean.
+Source: thrift-compact-protocol.md of github.com/apache/thrift.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embarchive.errors import Damaged
+
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+Struct = dict[int, tuple[int, Any]]
+_DEEPEST = 32
+
+
+def parse_struct(data: bytes, start: int = 0) -> tuple[Struct, int]:
+    """The struct at `start`, and where it ends. Raises Damaged."""
+    try:
+        return _struct(data, start, 0)
+    except (IndexError, ValueError, OverflowError, MemoryError) as error:
+        raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
+
+
+def dump_struct(fields: Struct) -> bytes:
+    """A struct's bytes; what `parse_struct` gave comes out as it went in."""
+    out, last = bytearray(), 0
+    for number, (kind, value) in sorted(fields.items()):
+        step = number - last
+        out += bytes([step << 4 | kind]) if 0 < step < 16 else bytes([kind]) + _zigzag(number)
+        if kind not in (TRUE, FALSE):
+            out += _dumped(kind, value)
+        last = number
+    return bytes(out) + b"\0"
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[Struct, int]:
+    if depth > _DEEPEST:
+        raise ValueError("structs in structs without end")
+    fields: Struct = {}
+    number = 0
+    while True:
+        head = data[at]
+        at += 1
+        if head == 0:
+            return fields, at
+        if head >> 4:
+            number += head >> 4
+        else:
+            raw, at = _varint(data, at)
+            number = raw >> 1 ^ -(raw & 1)
+        kind = head & 15
+        if kind in (TRUE, FALSE):
+            fields[number] = (kind, kind == TRUE)
+        else:
+            value, at = _value(data, at, kind, depth)
+            fields[number] = (kind, value)
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    if kind in (I16, I32, I64):
+        raw, at = _varint(data, at)
+        return raw >> 1 ^ -(raw & 1), at
+    if kind == BINARY:
+        size, at = _varint(data, at)
+        if at + size > len(data):
+            raise ValueError("a text beyond the end")
+        return data[at : at + size], at + size
+    if kind == STRUCT:
+        return _struct(data, at, depth + 1)
+    if kind in (LIST, SET):
+        return _list(data, at, depth)
+    if kind in (BYTE, TRUE, FALSE):
+        return data[at], at + 1
+    if kind == DOUBLE:
+        return data[at : at + 8], at + 8
+    raise ValueError(f"a field of type {kind}")
+
+
+def _list(data: bytes, at: int, depth: int) -> tuple[tuple[int, list[Any]], int]:
+    head = data[at]
+    at += 1
+    count = head >> 4
+    if count == 15:
+        count, at = _varint(data, at)
+    if count > len(data) - at:
+        raise ValueError("a list longer than the data")
+    items = []
+    for _ in range(count):
+        item, at = _value(data, at, head & 15, depth + 1)
+        items.append(item)
+    return (head & 15, items), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _dumped(kind: int, value: Any) -> bytes:
+    if kind in (I16, I32, I64):
+        return _zigzag(value)
+    if kind == BINARY:
+        return _raw(len(value)) + bytes(value)
+    if kind == STRUCT:
+        return dump_struct(value)
+    if kind in (LIST, SET):
+        inner, items = value
+        few = len(items) < 15
+        head = bytes([len(items) << 4 | inner]) if few else bytes([0xF0 | inner]) + _raw(len(items))
+        return head + b"".join(_dumped(inner, item) for item in items)
+    return bytes(value) if kind == DOUBLE else bytes([value])
+
+
+def _zigzag(value: int) -> bytes:
+    return _raw(value << 1 ^ value >> 63)
+
+
+def _raw(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])

@@ -1,0 +1,55 @@
+"""Thrift compact structs: what was read comes out as it went in, and bad bytes are refused."""
+
+import pytest
+from archives import EMB, make_table
+
+from embarchive import shards, thrift
+from embarchive.errors import Damaged
+
+
+@pytest.fixture(scope="module")
+def footer() -> bytes:
+    data = shards.write_shard(make_table(300), EMB).data
+    size = int.from_bytes(data[-8:-4], "little")
+    return data[-8 - size : -8]
+
+
+def test_a_footer_comes_out_as_it_went_in(footer):
+    fields, end = thrift.parse_struct(footer)
+    assert end == len(footer)
+    assert fields[3] == (thrift.I64, 300)
+    assert thrift.dump_struct(fields) == footer
+
+
+def test_numbers_of_any_size_and_long_lists():
+    numbers = [0, 1, -1, 127, -128, 2**31, -(2**63), 2**63 - 1]
+    fields = {
+        1: (thrift.TRUE, True),
+        7: (thrift.LIST, (thrift.I64, numbers * 3)),
+        300: (thrift.STRUCT, {2: (thrift.BINARY, b"text"), 3: (thrift.FALSE, False)}),
+    }
+    assert thrift.parse_struct(thrift.dump_struct(fields)) == (
+        fields,
+        len(thrift.dump_struct(fields)),
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100, -1])
+def test_what_is_cut_off_is_refused(footer, cut):
+    with pytest.raises(Damaged, match="readable metadata"):
+        thrift.parse_struct(footer[:cut])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes([0x1C]) * 200,  # structs in structs
+        bytes([0x19, 0xF6, 0xFF, 0xFF, 0xFF, 0x7F]),  # a list of 2^28 numbers
+        bytes([0x16]) + b"\xff" * 12,  # a number without end
+        bytes([0x18, 0x7F, 1]),  # a text beyond the end
+        bytes([0x1B, 0]),  # a map: Parquet has none
+    ],
+)
+def test_hostile_bytes_are_refused(data):
+    with pytest.raises(Damaged):
+        thrift.parse_struct(data)
