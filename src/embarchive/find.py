@@ -118,8 +118,9 @@ def _ranked(
     plan, wanted = asked[0].plan, asked[0].wanted
     few = plan.rows <= reader.portion or bool(wanted.geohash and asked[0].query.exact)
     # Bits are of the vectors: where these are read, computing some is less than fetching them.
-    narrow = few and asked[0].query.exact and "bits" not in columns
-    needed = asked[0].query.needs(None if narrow else simhash)
+    query = asked[0].query
+    narrow = few and query.exact and "bits" not in columns and query.op not in search.LOGIC
+    needed = query.needs(None if narrow else simhash)
     held = [reader.rows(plan, wanted, [*needed, *columns])] if few else []
     if narrow and simhash is not None:
         bits = binary(simhash.encode(embeddings(held[0])))
