@@ -68,10 +68,10 @@ class ObjectStore(RemoteStore):
         *,
         deadline: float,
         single_writer: bool = False,
-        signed: bool = True,
+        unsigned: str = "",
     ) -> None:
         super().__init__(root, deadline)
-        self._carrier, self._signed = carrier, signed
+        self._carrier, self._unsigned = carrier, unsigned
         self._single_writer, self._probed = single_writer, single_writer
 
     def _read(
@@ -200,12 +200,12 @@ class ObjectStore(RemoteStore):
             raise
         except FileNotFoundError as error:
             if "<Code>NoSuchBucket</Code>" in str(error):
-                raise _fault(error, doing, self._signed) from None
+                raise _fault(error, doing, self._unsigned) from None
             raise
         except NotSupportedError:
             raise Fault(NO_RANGES, 501) from None
         except (BaseError, OSError, ValueError) as error:
-            raise _fault(error, doing, self._signed) from None
+            raise _fault(error, doing, self._unsigned) from None
 
     def _refuses(self, path: str, mode: Any) -> bool:
         try:
@@ -241,8 +241,15 @@ def open_object_store(
         )
     except (BaseError, ValueError, TypeError):
         raise BadInput(f"{root}: expected a usable URL and AWS_* settings, found others") from None
-    signed = not config["skip_signature"]
-    return ObjectStore(carrier, root, deadline=deadline, single_writer=single_writer, signed=signed)
+    why = _why_unsigned(env) if config["skip_signature"] else ""
+    return ObjectStore(carrier, root, deadline=deadline, single_writer=single_writer, unsigned=why)
+
+
+def _why_unsigned(env: Mapping[str, str]) -> str:
+    if any(env.get(name) for name in _CREDENTIALS):
+        return "requests are not signed: AWS_SKIP_SIGNATURE is set"
+    profile = "; AWS_PROFILE is not read" if env.get("AWS_PROFILE") else ""
+    return f"requests are not signed: there is no AWS_ACCESS_KEY_ID{profile}"
 
 
 def _s3_config(root: str, env: Mapping[str, str]) -> tuple[Any, bool]:
@@ -269,16 +276,16 @@ def _s3_config(root: str, env: Mapping[str, str]) -> tuple[Any, bool]:
     return config, allow_http
 
 
-def _fault(error: Exception, doing: str, signed: bool) -> Fault:
-    """What S3 answered, or why it did not."""
+def _fault(error: Exception, doing: str, unsigned: str) -> Fault:
+    """What S3 answered, or why it did not; unsigned: why requests are not signed."""
     text = str(error)
     status, code = re.search(r"non-2xx status code: (\d{3})", text), _CODE.search(text)
     if code and code[1] == "NoSuchBucket":
         return Fault(_REFUSALS[code[1]], 404)
     refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
     if refused or (status and status[1] in ("401", "403")):
-        why = "" if signed else " (requests are not signed: there is no AWS_ACCESS_KEY_ID)"
-        return Fault(_REFUSALS[code[1] if code else "AccessDenied"].format(doing) + why, 403)
+        said = _REFUSALS[code[1] if code else "AccessDenied"].format(doing)
+        return Fault(f"{said} ({unsigned})" if unsigned else said, 403)
     if not status:
         return Fault(_reason(text))
     # SeaweedFS says no more than this when it is full.
