@@ -256,33 +256,42 @@ def test_a_full_bucket_is_one_line_and_the_old_generation_stays(
     assert run("verify", out, env=env)[1]["ok"]
 
 
-def test_a_full_disk_is_one_line_and_the_old_generation_stays(
-    run: Run, inputs: list[str], built: dict[str, bytes], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    left = 0
+class Disk:
+    """A disk with room for so many bytes, in place of os.write."""
 
-    def write(handle: int, data: memoryview) -> int:
-        nonlocal left
-        if left <= 0:
+    def __init__(self, room: int) -> None:
+        self.room, self.left, self._write = room, room, os.write
+
+    def __call__(self, handle: int, data: memoryview) -> int:
+        if self.left <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left -= (done := real(handle, data[:left]))
+        done = self._write(handle, data[: self.left])
+        self.left -= done
         return done
 
-    real = os.write
-    store = copy(built, open_store(tmp_path / "A"))
-    before, ended = snapshot(store), []
-    line = ["build", inputs[1], "--out", tmp_path / "A", "--recipe", inputs[-1]]
-    for room in (0, 500, 3_000, 6_000, 12_000, 1 << 30):
-        left = room
+
+def test_a_full_disk_is_one_line_and_the_old_generation_stays(
+    run: Run,
+    inputs: list[str],
+    built: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def append(out: Path, disk: Disk) -> tuple[int, dict[str, Any], str]:
+        copy(built, open_store(out))
         with monkeypatch.context() as patch:
-            patch.setattr(localstore.os, "write", write)
-            done = run(*line)
-        ended.append(done[0])
-        if done[0]:
-            assert is_one_line(done, str(tmp_path / "A"), "No space left on device")
-            assert store.get("embarchive.json") == before["embarchive.json"]
-            assert not list((tmp_path / "A").rglob(".tmp-*"))
-        assert run("verify", tmp_path / "A")[1]["ok"]
-    assert ended == [2, 2, 2, 2, 2, 0]
-    assert set(snapshot(store)) > set(before)
+            patch.setattr(localstore.os, "write", disk)
+            return run("build", inputs[1], "--out", out, "--recipe", inputs[-1])
+
+    levels = 64 if os.environ.get("EMBARCHIVE_TORTURE") else 6
+    plenty = Disk(1 << 30)
+    assert append(tmp_path / "all", plenty)[0] == 0
+    for level in range(levels):
+        out, disk = tmp_path / str(level), Disk(level * (plenty.room - plenty.left) // levels)
+        assert is_one_line(append(out, disk), str(out), "No space left on device")
+        assert disk.left == 0 and not list(out.rglob(".tmp-*"))
+        assert (out / "embarchive.json").read_bytes() == built["embarchive.json"]
+        assert run("verify", out)[1]["ok"]
+    # The same again, with room.
+    assert run("build", inputs[1], "--out", out, "--recipe", inputs[-1])[0] == 0
+    assert names(open_store(out)) == names(open_store(tmp_path / "all"))
