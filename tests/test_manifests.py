@@ -17,11 +17,13 @@ import jsonschema
 import pytest
 import slurmcluster
 import yaml
+from test_buckets import names
 from test_engine import SMALL, content, settled, toml, waiting
 from test_jobs import quiet, write_scene
 
 from embarchive import jobs
 from embarchive.cli import cli, main
+from embarchive.store import open_store
 
 TEMPLATES = Path(__file__).parent.parent / "manifests" / "cluster"
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -216,7 +218,7 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def submitted(slurm: dict[str, str]) -> None:
     line = ["bash", str(SLURM), "submit"]
-    out = Path(slurm["ARCHIVE"]).parent
+    out = Path(slurm["SCENES"]).parent
     subprocess.run(line, env=slurm, cwd=out, check=True, capture_output=True, timeout=60)
 
 
@@ -232,18 +234,23 @@ def ended(slurm: dict[str, str]) -> dict[str, list[str]]:
 
 
 def logs(slurm: dict[str, str]) -> str:
-    return "".join(path.read_text() for path in Path(slurm["ARCHIVE"]).parent.glob("slurm-*.out"))
+    return "".join(path.read_text() for path in Path(slurm["SCENES"]).parent.glob("slurm-*.out"))
 
 
+@pytest.mark.parametrize("where", ["a folder", "a bucket"])
 def test_slurm_runs_the_arrays_and_gives_the_archive_of_a_build(
-    slurm: dict[str, str], tmp_path: Path
+    slurm: dict[str, str], where: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    env: dict[str, str] = {}
+    if where == "a bucket":
+        env = request.getfixturevalue("weed").environment()
+        slurm |= env | {"ARCHIVE": "s3://bucket/by/slurm"}
     submitted(slurm)
     done = {f"embarchive-{step}": ["COMPLETED"] for step in ("plan", "backbone", "commit")}
     done |= {f"embarchive-{step}": ["COMPLETED"] * 3 for step in ("train", "encode")}
     assert ended(slurm) == done, logs(slurm)
     jobs.build([slurm["SCENES"]], str(tmp_path / "built"), SMALL, progress=quiet)
-    assert content(Path(slurm["ARCHIVE"])) == content(tmp_path / "built")
+    assert names(open_store(slurm["ARCHIVE"], env=env)) == names(open_store(tmp_path / "built"))
 
 
 def test_a_task_that_slurm_lost_is_done_when_submitted_again_and_nothing_else(
