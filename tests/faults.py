@@ -97,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "full":
             return self._answer(500, b"<Error><Code>InternalError</Code></Error>")
         if is_code(fault):
-            return self._answer(403, f"<Error><Code>{fault}</Code></Error>".encode())
+            status = {"PermanentRedirect": 301, "ExpiredToken": 400, "InvalidToken": 400}
+            body = f"<Error><Code>{fault}</Code></Error>".encode()
+            return self._answer(status.get(fault, 403), body)
         # a hostile or careless server says back what it was sent
         said = f"{self.path} {self.headers.get('Authorization')}".encode()
         self._answer(503 if fault == "status" else 404, said)

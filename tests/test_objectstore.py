@@ -194,6 +194,8 @@ def test_no_error_names_a_credential(server, kind):
         ("ExpiredToken", r"found {} refused: AWS_SESSION_TOKEN has expired$"),
         ("InvalidToken", r"found {} refused: AWS_SESSION_TOKEN is not valid$"),
         ("RequestTimeTooSkewed", r"found {} refused: the clocks of store and machine differ$"),
+        ("AuthorizationHeaderMalformed", r"{} refused: AWS_REGION is not that of the bucket$"),
+        ("PermanentRedirect", r"found a redirect: AWS_REGION is not that of the bucket$"),
         ("SomethingNew", r"found {} refused$"),
         ("NoSuchBucket", r"found no such bucket$"),
     ],

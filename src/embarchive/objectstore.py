@@ -38,7 +38,7 @@ from embarchive.storage import MAX_POINTER, POINTER, Entry, check_path
 # Larger objects go up in parts of this size, some at once; they are seen when all are there.
 PART, PARTS_AT_ONCE = 8 << 20, 4
 # S3 answers these when it did nothing; any other failure of a write may have landed.
-DEFINITE = (400, 401, 403, 404, 405, 411, 413, 501)
+DEFINITE = (301, 400, 401, 403, 404, 405, 411, 413, 501)
 # What S3 calls its refusals, in our words.
 _REFUSALS = {
     "AccessDenied": "{} refused",
@@ -47,6 +47,7 @@ _REFUSALS = {
     "ExpiredToken": "{} refused: AWS_SESSION_TOKEN has expired",
     "InvalidToken": "{} refused: AWS_SESSION_TOKEN is not valid",
     "RequestTimeTooSkewed": "{} refused: the clocks of store and machine differ",
+    "AuthorizationHeaderMalformed": "{} refused: AWS_REGION is not that of the bucket",
     "NoSuchBucket": "no such bucket",
 }
 _CODE = re.compile(rf"<Code>({'|'.join(_REFUSALS)})</Code>")
@@ -283,9 +284,11 @@ def _fault(error: Exception, doing: str, unsigned: str) -> Fault:
     if code and code[1] == "NoSuchBucket":
         return Fault(_REFUSALS[code[1]], 404)
     refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    if refused or (status and status[1] in ("401", "403")):
+    if code or refused or (status and status[1] in ("401", "403")):
         said = _REFUSALS[code[1] if code else "AccessDenied"].format(doing)
         return Fault(f"{said} ({unsigned})" if unsigned else said, 403)
+    if "incorrectly configured region" in text:
+        return Fault("a redirect: AWS_REGION is not that of the bucket", 301)
     if not status:
         return Fault(_reason(text))
     # SeaweedFS says no more than this when it is full.
