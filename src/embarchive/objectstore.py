@@ -88,7 +88,7 @@ class ObjectStore(RemoteStore):
         return body, result.meta.get("e_tag") or ""
 
     def _measure(self, path: str) -> tuple[int, str]:
-        with _in_our_words():
+        with self._in_our_words("reading"):
             found = obstore.head(self._carrier, path)
         return int(found["size"]), found.get("e_tag") or ""
 
