@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo packaged-demo test lint page browser bench torture clean
+.PHONY: help demo packaged-demo test lint page browser bench torture slurm clean
 
 help:
 	@echo "make demo     build an archive from real imagery, search it, decode it"
@@ -18,6 +18,7 @@ help:
 	@echo "make page     the tests of the page that need no browser"
 	@echo "make bench    the benchmarks, and the tables in README.md made from them"
 	@echo "make torture  the slow tests: kills and faults, many times over"
+	@echo "make slurm    the Slurm script, run by Slurm on this machine"
 
 .venv/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "embarchive needs python3 (3.11 or newer)"; exit 2; }
@@ -86,6 +87,18 @@ test: .venv/ready browser lint page
 
 torture: .venv/ready browser
 	EMBARCHIVE_TORTURE=1 $(BIN)/pytest
+
+slurm: .venv/ready
+	@if command -v sbatch >/dev/null; then true; \
+	elif test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  echo "installing Debian's slurm-wlm and munge"; \
+	  { apt-get update; DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+	      --no-install-recommends slurm-wlm munge; } >.venv/slurm.log 2>&1 \
+	    || { echo "slurm-wlm does not install here, see .venv/slurm.log"; exit 2; }; \
+	else \
+	  echo "this needs Slurm and munge: install Debian's slurm-wlm and munge"; exit 2; \
+	fi
+	EMBARCHIVE_SLURM=1 $(BIN)/pytest tests/test_manifests.py -k slurm
 
 .venv/codecs: .venv/ready
 	$(PIP) install --quiet -e '.[all,dev,bench]' -c constraints.txt

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import browser as chromium
 import pytest
+import s3server
 
 # Two test processes on two cores: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,9 +37,32 @@ def page(browser):
         yield tab
 
 
+@pytest.fixture(scope="session")
+def moto():
+    """AWS_* variables of one moto server; tests take prefixes of their own in its `bucket`."""
+    with s3server.serving_s3() as env:
+        yield env
+
+
+@pytest.fixture(params=["moto", pytest.param("weed", marks=pytest.mark.xdist_group("weed"))])
+def s3(request):
+    """AWS_* variables of each server in turn."""
+    server = request.getfixturevalue(request.param)
+    return server if request.param == "moto" else server.environment()
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory):
+    """One SeaweedFS server; tests take prefixes of their own in its buckets."""
+    with s3server.serving_weed(tmp_path_factory.mktemp("weed")) as one:
+        yield one
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """All tests in a browser go to one worker, so that one browser is enough."""
+    """All tests in a browser go to one worker, so that one browser is enough; so do those of
+    SeaweedFS."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("browser"))
+        for name in ("browser", "weed"):
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))

@@ -25,13 +25,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         url = urlsplit(self.path)
-        if "list-type" in url.query:
-            return self._list(parse_qs(url.query)["prefix"][0])
         fault = self._fault()
+        if "list-type" in url.query and not is_code(fault):
+            return self._list(parse_qs(url.query)["prefix"][0])
         data = self.server.objects.get(unquote(url.path))
         if fault == "redirect":
             return self._answer(302, b"", {"Location": self.server.elsewhere})
-        if fault in ("status", "reset") or data is None:
+        if fault in ("status", "reset") or is_code(fault) or data is None:
             return self._refuse(fault)
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         start, end = (int(span[1]), min(int(span[2]) + 1, len(data))) if span else (0, len(data))
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         fault, path = self._fault(), unquote(urlsplit(self.path).path)
-        if fault in ("status", "reset"):
+        if fault in ("status", "reset", "full") or is_code(fault):
             return self._refuse(fault)
         with self.server.lock:
             old = self.server.objects.get(path)
@@ -94,6 +94,12 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
             return
+        if fault == "full":
+            return self._answer(500, b"<Error><Code>InternalError</Code></Error>")
+        if is_code(fault):
+            status = {"PermanentRedirect": 301, "ExpiredToken": 400, "InvalidToken": 400}
+            body = f"<Error><Code>{fault}</Code></Error>".encode()
+            return self._answer(status.get(fault, 403), body)
         # a hostile or careless server says back what it was sent
         said = f"{self.path} {self.headers.get('Authorization')}".encode()
         self._answer(503 if fault == "status" else 404, said)
@@ -139,6 +145,11 @@ class Handler(BaseHTTPRequestHandler):
         )
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
         self._answer(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+def is_code(fault):
+    """Whether a fault is S3's name of a refusal."""
+    return bool(fault) and fault[0].isupper()
 
 
 class Server(ThreadingHTTPServer):

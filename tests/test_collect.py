@@ -16,7 +16,6 @@ from archives import make_archive
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from kills import killed_once
-from s3server import serving_s3
 
 import embarchive
 from embarchive import collect as module
@@ -419,27 +418,26 @@ def test_refusals(tmp_path):
         collect(open_store(tmp_path), grace=-1, progress=quiet)
 
 
-def test_on_s3():
-    with serving_s3() as env:
-        store = open_store("s3://bucket/some/prefix", env=env)
-        first = add(store, "a")
-        old, left = reach(store), orphan(store, b"left")
-        again = addition("again").objects[0]
-        store.put_new(*again)
-        add(store, "b")
-        time.sleep(2.1)  # by its clock, which counts seconds
-        assert gone(store) == set()
-        listed = collect(store, grace=1e-4, progress=quiet)["removed"]
-        assert {again[0], left} <= {one["object"] for one in listed}
-        moment = datetime.now(UTC) - timedelta(seconds=1)
-        store.put_new(*again)
-        assert not store.delete_older(again[0], moment)
-        removed = gone(store, grace=1.5 / 3600)
-        assert removed == {left} | (old - reach(store))
-        assert f"manifests/{first.pointer.manifest}.json" in removed
-        found = {entry.path for entry in store.list("")}
-        assert found == reach(store) | {again[0]} and verify_names(store)
-        assert store.delete_older("models/" + "0" * 64 + ".onnx", moment)
+def test_on_s3(s3):
+    store = open_store("s3://bucket/some/garbage", env=s3)
+    first = add(store, "a")
+    old, left = reach(store), orphan(store, b"left")
+    again = addition("again").objects[0]
+    store.put_new(*again)
+    add(store, "b")
+    time.sleep(2.1)  # by its clock, which counts seconds
+    assert gone(store) == set()
+    listed = collect(store, grace=1e-4, progress=quiet)["removed"]
+    assert {again[0], left} <= {one["object"] for one in listed}
+    moment = datetime.now(UTC) - timedelta(seconds=1)
+    store.put_new(*again)
+    assert not store.delete_older(again[0], moment)
+    removed = gone(store, grace=1.5 / 3600)
+    assert removed == {left} | (old - reach(store))
+    assert f"manifests/{first.pointer.manifest}.json" in removed
+    found = {entry.path for entry in store.list("")}
+    assert found == reach(store) | {again[0]} and verify_names(store)
+    assert store.delete_older("models/" + "0" * 64 + ".onnx", moment)
 
 
 class Machine(RuleBasedStateMachine):

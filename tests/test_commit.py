@@ -11,7 +11,6 @@ from pathlib import Path
 import fakes
 import faults
 import pytest
-from s3server import serving_s3
 
 import embarchive.commit as module
 from embarchive import digests, manifest
@@ -232,14 +231,14 @@ def server():
         yield one
 
 
-def s3(server, **options):
+def faulty(server, **options):
     return open_store("s3://bucket/archive", env=server.environment(), deadline=2, **options)
 
 
 @pytest.mark.parametrize("kind", ["lost", "lost503", "status", "reset"])
 @pytest.mark.parametrize("replacing", [False, True])
 def test_a_lost_acknowledgement_is_neither_a_conflict_nor_a_second_commit(server, kind, replacing):
-    store = s3(server)
+    store = faulty(server)
     if replacing:
         add(store, "before")
     server.break_("PUT", "embarchive.json", kind, times=1)
@@ -250,14 +249,14 @@ def test_a_lost_acknowledgement_is_neither_a_conflict_nor_a_second_commit(server
 
 def test_every_lost_put_of_a_commit_is_survived(server):
     for at, part in enumerate(["embeddings/", "blocks/", ".parquet", ".json", "staging/"] * 2):
-        store = s3(server)
+        store = faulty(server)
         server.break_("PUT", part, "lost" if at < 5 else "status", times=1)
         assert add(store, f"a{at}").generation.number == at + 1
-    assert len(shards(s3(server))[1]) == 10
+    assert len(shards(faulty(server))[1]) == 10
 
 
 def test_a_lost_commit_that_others_built_upon_is_found_among_the_ancestors(server):
-    ours, other = s3(server), s3(server)
+    ours, other = faulty(server), faulty(server)
     add(ours, "before")
     swap = ours.swap_pointer
 
@@ -274,7 +273,7 @@ def test_a_lost_commit_that_others_built_upon_is_found_among_the_ancestors(serve
 
 
 def test_an_unknown_commit_that_another_overtook_is_built_again(server):
-    ours, other = s3(server), s3(server)
+    ours, other = faulty(server), faulty(server)
     add(ours, "before")
     swap, turns = ours.swap_pointer, iter(range(9))
 
@@ -290,7 +289,7 @@ def test_an_unknown_commit_that_another_overtook_is_built_again(server):
 
 
 def test_an_outcome_that_cannot_be_read_back_is_unknown(server):
-    store = s3(server)
+    store = faulty(server)
     add(store, "before")
     store.check_writable()
     server.break_("PUT", "embarchive.json", "lost", times=1)
@@ -304,7 +303,7 @@ def test_an_outcome_that_cannot_be_read_back_is_unknown(server):
     with pytest.raises(CommitUnknown, match="expected it to be read back"):
         add_to_archive(store, make)
     server.faults.clear()
-    assert add(s3(server), "a").generation.number == 2  # it had landed: nothing new
+    assert add(faulty(server), "a").generation.number == 2  # it had landed: nothing new
 
 
 def test_a_local_commit_that_may_not_be_durable_is_unknown(tmp_path):
@@ -338,17 +337,18 @@ def in_threads(make_store, count, each):
 def test_writers_over_a_faulty_line_lose_nothing(server):
     for kind in ("lost", "status", "reset", "lost503"):
         server.break_("PUT", "embarchive.json", kind, times=2)
-    made = in_threads(lambda: s3(server), 4, 4)
-    assert sorted(made) == list(range(1, 17)) and len(shards(s3(server))[1]) == 16
+    made = in_threads(lambda: faulty(server), 4, 4)
+    assert sorted(made) == list(range(1, 17)) and len(shards(faulty(server))[1]) == 16
 
 
-def test_writers_on_a_real_s3_server_lose_nothing():
-    with serving_s3() as env:
-        made = in_threads(lambda: open_store("s3://bucket/some/prefix", env=env), 3, 3)
-        store = open_store("s3://bucket/some/prefix", env=env)
-        assert sorted(made) == list(range(1, 10)) and len(shards(store)[1]) == 9
-        held = {entry.path for entry in store.list("")}
-        assert "embarchive.json" in held and not [p for p in held if p.startswith("staging")]
+def test_writers_on_a_real_s3_server_lose_nothing(s3):
+    count, each = (8, 25) if os.environ.get("EMBARCHIVE_TORTURE") else (3, 3)
+    made = in_threads(lambda: open_store("s3://bucket/some/writers", env=s3), count, each)
+    store = open_store("s3://bucket/some/writers", env=s3)
+    total = count * each
+    assert sorted(made) == list(range(1, total + 1)) and len(shards(store)[1]) == total
+    held = {entry.path for entry in store.list("")}
+    assert "embarchive.json" in held and not [p for p in held if p.startswith("staging")]
 
 
 def test_a_draft_gets_its_number_parent_and_name_from_the_commit(tmp_path):

@@ -1,13 +1,16 @@
 """Parts of a job: on every engine the same archive, whatever is killed; and what each refuses."""
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -19,7 +22,7 @@ from tasks import bad, dies, square
 from test_jobs import RECIPE, quiet, write_scene
 
 from embarchive import errors, jobs, verify
-from embarchive.engine import Engine, fitting_workers, opened
+from embarchive.engine import OBJECT_STORE, Engine, _WithoutRay, fitting_workers, opened
 from embarchive.recipe import Recipe
 from embarchive.staging import read_plan
 from embarchive.step_plan import shard_names
@@ -210,6 +213,109 @@ def test_a_killed_build_of_two_workers_goes_on_and_gives_the_archive_of_one(
     assert verify.verify(open_store(out))["ok"]
 
 
+def test_what_ray_prints_goes_to_the_log_and_what_others_print_does_not(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "embarchive")
+    aside = _WithoutRay(sys.stdout)
+    with redirect_stdout(aside):
+        print("ours")
+        ray = threading.Thread(target=print, args=("pages of logs",), name="ray_listen")
+        ray.start()
+        ray.join()
+        aside.ours = False
+        print("more pages")
+    assert capsys.readouterr().out == "ours\n"
+    assert [text for text in caplog.messages if text] == ["pages of logs", "more pages"]
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    """A Ray cluster of a head without cores and two nodes with one each, all on this machine."""
+    if not os.environ.get("EMBARCHIVE_TORTURE"):
+        pytest.skip("slow: `make torture` runs it")
+    from ray.cluster_utils import Cluster
+
+    each = {"object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **each})
+    try:
+        yield cluster, [cluster.add_node(num_cpus=1, **each) for _ in range(2)]
+    finally:
+        cluster.shutdown()
+
+
+@needs_ray
+@pytest.mark.filterwarnings("ignore")
+def test_a_build_goes_on_when_a_node_of_the_cluster_is_lost(
+    two_nodes: Any, scenes: list[str], serial: Path, tmp_path: Path
+) -> None:
+    cluster, nodes = two_nodes
+    line, out = small(scenes, tmp_path, "--ray-address", cluster.address)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        wait_for_a_shard(child, out)
+        kept = recorded(out)
+        os.kill(nodes[0].all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        said, told = child.communicate(timeout=200)
+    assert child.returncode == 0, told
+    assert 0 < len(kept) < 12 and 12 - len(kept) <= json.loads(said)["encoded"] <= 12
+    after = {path: path.stat().st_mtime_ns for path in out.glob("embeddings/*/*")}
+    assert after.items() >= kept.items()
+    assert content(out) == content(serial) and verify.verify(open_store(out))["ok"]
+
+
+@needs_ray
+def test_a_build_whose_own_raylet_is_killed_is_one_line_and_goes_on_when_run_again(
+    scenes: list[str], serial: Path, tmp_path: Path
+) -> None:
+    if not os.environ.get("EMBARCHIVE_TORTURE"):
+        pytest.skip("slow: `make torture` runs it")
+    line, out = small(scenes, tmp_path)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        wait_for_a_shard(child, out)
+        [raylet] = raylets(child.pid)
+        os.kill(raylet, signal.SIGKILL)
+        said, told = child.communicate(timeout=200)
+    assert (child.returncode, said) == (2, "")
+    lines = [one for one in told.splitlines() if not re.match(r"[a-z ]+ \d+/\d+$", one)]
+    assert lines == [
+        "embarchive: ray: the node that the job started from was lost (its raylet died); run again"
+    ]
+    kept = settled(out)
+    assert 0 < len(kept) < 12 and not (out / "embarchive.json").exists()
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True)
+    assert json.loads(done.stdout)["encoded"] == 12 - len(kept)
+    assert content(out) == content(serial)
+
+
+def small(scenes: list[str], folder: Path, *more: str) -> tuple[list[str], Path]:
+    """The command line of a build on Ray with two workers, and where it writes."""
+    out, recipe = folder / "archive", folder / "recipe.toml"
+    recipe.write_text(toml(SMALL), encoding="utf-8")
+    ray = ["--engine", "ray", "--workers", "2", *more]
+    return command(scenes, out, "--recipe", str(recipe), "--json", *ray), out
+
+
+def wait_for_a_shard(child: subprocess.Popen[Any], out: Path) -> None:
+    for _ in waiting(200):
+        if list(out.glob("staging/*/encode/*.json")):
+            break
+        assert child.poll() is None, child.stderr and child.stderr.read()
+
+
+def raylets(driver: int) -> list[int]:
+    """The raylets that a process started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line, stat = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
+        except OSError:
+            continue
+        parent = int(stat.rpartition(")")[2].split()[1])
+        if line.split(b"\0")[0].endswith(b"raylet/raylet") and parent == driver:
+            found.append(int(entry.name))
+    return found
+
+
 def settled(out: Path) -> dict[Path, int]:
     """Shards of finished records, with their times, once no orphan writes any more."""
     before = None
@@ -218,6 +324,12 @@ def settled(out: Path) -> dict[Path, int]:
         if found == before:
             break
         before = found
+    return recorded(out)
+
+
+def recorded(out: Path) -> dict[Path, int]:
+    """Shards of finished records, with their times."""
+    found = sorted(out.glob("staging/*/encode/*.json"))
     names = [shard["sha256"] for path in found for shard in json.loads(path.read_text())["shards"]]
     paths = [path for name in names for path in out.glob(f"embeddings/*/{name}.parquet")]
     return {path: path.stat().st_mtime_ns for path in paths}

@@ -5,19 +5,25 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import slurmcluster
 import yaml
-from test_engine import SMALL, content, toml
+from test_buckets import names
+from test_engine import SMALL, content, settled, toml, waiting
 from test_jobs import quiet, write_scene
 
 from embarchive import jobs
 from embarchive.cli import cli, main
+from embarchive.store import open_store
 
 TEMPLATES = Path(__file__).parent.parent / "manifests" / "cluster"
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -185,3 +191,95 @@ def test_the_slurm_script_tries_again_and_then_fails(job: dict[str, str]) -> Non
     assert "embarchive commit: try 2 of 2 failed" in done.stderr
     assert bash(job, "other").returncode == 2
     assert bash(job | {"ARCHIVE": ""}, "commit").returncode
+
+
+# ------------------------------------------------------------ Slurm itself
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a small job in three parts on a real Slurm, in a folder that is empty."""
+    if os.environ.get("EMBARCHIVE_SLURM") != "1":
+        pytest.skip("`make slurm` runs this: it needs Debian's slurm-wlm and munge")
+    assert not slurmcluster.missing()
+    (tmp_path / "recipe.toml").write_text(toml(SMALL), encoding="utf-8")
+    (tmp_path / "cluster").mkdir()
+    with slurmcluster.running(tmp_path / "cluster") as env:
+        scripts = sysconfig.get_path("scripts")
+        yield env | {
+            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+            "ARCHIVE": str(tmp_path / "archive"),
+            "SCENES": str(write_scene(tmp_path / "field_20230601.tif", 1)),
+            "RECIPE": str(tmp_path / "recipe.toml"),
+            "PARTS": "3",
+            "TRIES": "1",
+        }
+
+
+def submitted(slurm: dict[str, str]) -> None:
+    line = ["bash", str(SLURM), "submit"]
+    out = Path(slurm["SCENES"]).parent
+    subprocess.run(line, env=slurm, cwd=out, check=True, capture_output=True, timeout=60)
+
+
+def ended(slurm: dict[str, str]) -> dict[str, list[str]]:
+    """The states of all jobs, once none waits or runs."""
+    for _ in waiting(250, 1.0):
+        found = slurmcluster.states(slurm)
+        if not {"PENDING", "RUNNING", "COMPLETING"} & {
+            one for some in found.values() for one in some
+        }:
+            break
+    return found
+
+
+def logs(slurm: dict[str, str]) -> str:
+    return "".join(path.read_text() for path in Path(slurm["SCENES"]).parent.glob("slurm-*.out"))
+
+
+@pytest.mark.parametrize("where", ["a folder", "a bucket"])
+def test_slurm_runs_the_arrays_and_gives_the_archive_of_a_build(
+    slurm: dict[str, str], where: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    env: dict[str, str] = {}
+    if where == "a bucket":
+        env = request.getfixturevalue("weed").environment()
+        slurm |= env | {"ARCHIVE": "s3://bucket/by/slurm"}
+    submitted(slurm)
+    done = {f"embarchive-{step}": ["COMPLETED"] for step in ("plan", "backbone", "commit")}
+    done |= {f"embarchive-{step}": ["COMPLETED"] * 3 for step in ("train", "encode")}
+    assert ended(slurm) == done, logs(slurm)
+    jobs.build([slurm["SCENES"]], str(tmp_path / "built"), SMALL, progress=quiet)
+    assert names(open_store(slurm["ARCHIVE"], env=env)) == names(open_store(tmp_path / "built"))
+
+
+def test_a_task_that_slurm_lost_is_done_when_submitted_again_and_nothing_else(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    submitted(slurm)
+    archive = Path(slurm["ARCHIVE"])
+    for _ in waiting(250):
+        if list(archive.glob("staging/*/encode/*.json")):
+            break
+    for process in slurmcluster.processes(slurm, "embarchive-encode"):
+        os.kill(process, signal.SIGKILL)
+    found = ended(slurm)
+    assert "FAILED" in found["embarchive-encode"], logs(slurm)
+    assert found["embarchive-commit"] == ["CANCELLED"]
+    assert not (archive / "embarchive.json").exists()
+    kept = settled(archive)
+    assert 0 < len(kept) < 12
+    submitted(slurm)
+    assert ended(slurm)["embarchive-commit"] == ["CANCELLED", "COMPLETED"], logs(slurm)
+    after = {path: path.stat().st_mtime_ns for path in archive.glob("embeddings/*/*")}
+    assert after.items() >= kept.items() and len(after) == 12
+    jobs.build([slurm["SCENES"]], str(tmp_path / "built"), SMALL, progress=quiet)
+    assert content(archive) == content(tmp_path / "built")
+
+
+def test_the_slurm_of_the_docs_is_the_one_tested() -> None:
+    shown = (TEMPLATES.parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
+    told = slurmcluster.SETTINGS.format(
+        host="HOST", user="root", folder="/srv/slurm", ports=(6817, 6818)
+    )
+    assert f"```\n{told}```" in shown

@@ -182,6 +182,72 @@ def test_no_error_names_a_credential(server, kind):
     assert not [text for text in said if "CANARY" in text or "Signature" in text or "AWS4" in text]
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("AccessDenied", r"found {} refused$"),
+        (
+            "InvalidAccessKeyId",
+            r"found {} refused: the store does not know this AWS_ACCESS_KEY_ID$",
+        ),
+        ("SignatureDoesNotMatch", r"found {} refused: AWS_SECRET_ACCESS_KEY does not fit"),
+        ("ExpiredToken", r"found {} refused: AWS_SESSION_TOKEN has expired$"),
+        ("InvalidToken", r"found {} refused: AWS_SESSION_TOKEN is not valid$"),
+        ("RequestTimeTooSkewed", r"found {} refused: the clocks of store and machine differ$"),
+        ("AuthorizationHeaderMalformed", r"{} refused: AWS_REGION is not that of the bucket$"),
+        ("PermanentRedirect", r"found a redirect: AWS_REGION is not that of the bucket$"),
+        ("SomethingNew", r"found {} refused$"),
+        ("NoSuchBucket", r"found no such bucket$"),
+    ],
+)
+def test_a_refusal_is_named_at_once(server, s3, code, said):
+    for method in ("GET", "PUT"):
+        server.break_(method, "archive", code, times=99)
+    verbs = {"reading": lambda: s3.get(MODEL), "listing": lambda: s3.list(""),
+             "writing": lambda: s3.put_new("a", b"1")}  # fmt: skip
+    for doing, verb in verbs.items():
+        seen = len(server.seen)
+        with pytest.raises(StoreUnreachable, match=said.format(doing)) as caught:
+            verb()
+        assert "within" not in str(caught.value) and len(server.seen) == seen + 1
+
+
+def test_a_full_store_may_answer_500_and_is_asked_again(server, s3):
+    s3._deadline = 0.4
+    server.break_("PUT", "models", "full", times=99)
+    with pytest.raises(StoreUnreachable, match=r"within 0.4 s, found HTTP 500, perhaps a full"):
+        s3.put_new(MODEL, b"1")
+    assert len(server.seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({}, "there is no AWS_ACCESS_KEY_ID"),
+        ({"AWS_PROFILE": "p"}, "there is no AWS_ACCESS_KEY_ID; AWS_PROFILE is not read"),
+        ({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SKIP_SIGNATURE": "true"},
+         "AWS_SKIP_SIGNATURE is set"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_what_is_not_signed_says_so(server, env, why):
+    plain = {"AWS_ENDPOINT_URL": server.url, "AWS_ALLOW_HTTP": "true"}
+    store = open_store("s3://bucket/archive", env=plain | env, deadline=1)
+    server.break_("PUT", "models", "AccessDenied")
+    with pytest.raises(StoreUnreachable, match=f"refused .requests are not signed: {why}.$"):
+        store.put_new(MODEL, b"1")
+    store.put_new(MODEL, b"1")
+    assert "authorization" not in server.sent[faults.ROOT + MODEL]
+
+
+def test_keys_and_a_session_token_sign_requests(server):
+    for more in ({}, {"AWS_SESSION_TOKEN": "token"}):
+        store = open_store("s3://bucket/archive", env=server.environment(**more), deadline=1)
+        store.put_new(MODEL, b"1")
+        sent = server.sent[faults.ROOT + MODEL]
+        assert "Credential=AKIDCANARY/" in sent["authorization"]
+        assert sent.get("x-amz-security-token") == more.get("AWS_SESSION_TOKEN")
+
+
 def test_plain_http_needs_consent():
     with pytest.raises(BadInput, match="AWS_ALLOW_HTTP"):
         open_store("s3://bucket/x", env={"AWS_ENDPOINT_URL": "http://host:1"})

@@ -14,7 +14,7 @@ set -euo pipefail
 : "${PARTS:=16}"    # one part is one task of an array
 : "${AT_ONCE:=16}"  # tasks at once
 : "${TRIES:=3}"
-export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+export OMP_NUM_THREADS=1  # another number gives other last bits
 # S3: sbatch hands the environment on, so set AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
 # and, for another store than Amazon's, AWS_ENDPOINT_URL where you submit.
 

@@ -6,18 +6,20 @@ whose worker was lost is simply run again.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import multiprocessing
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from embarchive.errors import BadInput, EmbarchiveError, MissingExtra
 from embarchive.progress import Report
@@ -187,13 +189,32 @@ def _cluster(engine: Engine) -> Iterator[Pool]:
         hint = " (a cluster with a token wants it in RAY_AUTH_TOKEN)" if engine.address else ""
         said = f"ray: expected a cluster at {where}, found none: {_line(error)}{hint}"
         raise BadInput(said) from None
-    try:
-        known: Callable[[], Any] = ray.nodes
-        nodes = [node["Resources"] for node in known() if node["Alive"]]
-        workers = fitting_workers(nodes, engine)
-        yield Pool(workers, True, lambda task, parts: _rays(task, parts, workers, engine.gpus))
-    finally:
-        ray.shutdown()
+    aside = _WithoutRay(sys.stdout)
+    with redirect_stdout(aside):
+        try:
+            known: Callable[[], Any] = ray.nodes
+            nodes = [node["Resources"] for node in known() if node["Alive"]]
+            workers = fitting_workers(nodes, engine)
+            yield Pool(workers, True, lambda task, parts: _rays(task, parts, workers, engine.gpus))
+        finally:
+            aside.ours = False
+            ray.shutdown()
+
+
+class _WithoutRay(io.TextIOBase):
+    """Standard output without what Ray prints there: its nodes' logs, when one of them is lost."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self.ours = out, True
+
+    def write(self, text: str) -> int:
+        if self.ours and not threading.current_thread().name.startswith("ray_"):
+            return self._out.write(text)
+        _log.debug("%s", text.rstrip())
+        return len(text)
+
+    def flush(self) -> None:
+        self._out.flush()
 
 
 def _knock(address: str) -> None:
@@ -239,7 +260,7 @@ def _fit(node: Mapping[str, float], gpus: float) -> int:
 def _rays(task: Task, parts: int, workers: int, gpus: float) -> Iterator[Outcome]:
     """At most `workers` parts at once, on whatever cluster."""
     import ray
-    from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+    from ray.exceptions import LocalRayletDiedError, RayError, RayTaskError, WorkerCrashedError
 
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(_settled)
     left = iter(range(parts))
@@ -257,10 +278,16 @@ def _rays(task: Task, parts: int, workers: int, gpus: float) -> Iterator[Outcome
                 yield part, ray.get(done)
             except WorkerCrashedError:
                 yield part, _lost()
+            except LocalRayletDiedError:
+                # No other part can run either.
+                said = (
+                    "ray: the node that the job started from was lost (its raylet died); run again"
+                )
+                raise EmbarchiveError(said) from None
             except RayTaskError as error:
                 yield part, EmbarchiveError(f"ray: {_line(error.cause)}")
             except RayError as error:
-                yield part, EmbarchiveError(f"ray: {type(error).__name__}: {_line(error)}")
+                yield part, EmbarchiveError(f"ray: {_line(error)}")
 
 
 def _settled(task: Task, part: int, parts: int) -> int | Exception:

@@ -4,7 +4,8 @@ obstore carries the bytes; what it lets pass is refused here. It takes a 206 wit
 long or shifted body as an answer: every body's length is checked, and `VerifiedObject`
 checks what is in it. Its own retries turn a conditional write whose answer was lost into a
 false refusal: they are off, and retried here is only what is safe to repeat. Its errors
-can hold signed URLs and credentials: no word of them is handed on but the HTTP status.
+can hold signed URLs and credentials: no word of them is handed on but the HTTP status and
+S3's name of the error, where it is a known one.
 """
 
 from __future__ import annotations
@@ -34,9 +35,22 @@ from embarchive.headers import headers_of, is_compressed
 from embarchive.remote import CHUNK, NO_RANGES, Fault, RemoteStore, plain_url
 from embarchive.storage import MAX_POINTER, POINTER, Entry, check_path
 
-SINGLE_PUT = 64 << 20
+# Larger objects go up in parts of this size, some at once; they are seen when all are there.
+PART, PARTS_AT_ONCE = 8 << 20, 4
 # S3 answers these when it did nothing; any other failure of a write may have landed.
-DEFINITE = (400, 401, 403, 404, 405, 411, 413, 501)
+DEFINITE = (301, 400, 401, 403, 404, 405, 411, 413, 501)
+# What S3 calls its refusals, in our words.
+_REFUSALS = {
+    "AccessDenied": "{} refused",
+    "InvalidAccessKeyId": "{} refused: the store does not know this AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "{} refused: AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID",
+    "ExpiredToken": "{} refused: AWS_SESSION_TOKEN has expired",
+    "InvalidToken": "{} refused: AWS_SESSION_TOKEN is not valid",
+    "RequestTimeTooSkewed": "{} refused: the clocks of store and machine differ",
+    "AuthorizationHeaderMalformed": "{} refused: AWS_REGION is not that of the bucket",
+    "NoSuchBucket": "no such bucket",
+}
+_CODE = re.compile(rf"<Code>({'|'.join(_REFUSALS)})</Code>")
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -49,17 +63,23 @@ class ObjectStore(RemoteStore):
     """Objects below a bucket's prefix; see `open_object_store`."""
 
     def __init__(
-        self, carrier: Any, root: str, *, deadline: float, single_writer: bool = False
+        self,
+        carrier: Any,
+        root: str,
+        *,
+        deadline: float,
+        single_writer: bool = False,
+        unsigned: str = "",
     ) -> None:
         super().__init__(root, deadline)
-        self._carrier = carrier
+        self._carrier, self._unsigned = carrier, unsigned
         self._single_writer, self._probed = single_writer, single_writer
 
     def _read(
         self, path: str, span: tuple[int, int] | None, length: int | None, limit: int | None
     ) -> tuple[bytes, str]:
         options: Any = {"range": span} if span else {}
-        with _in_our_words():
+        with self._in_our_words("reading"):
             result = obstore.get(self._carrier, path, options=options)
             if span and tuple(result.range) != span:
                 raise Damaged(f"{path}: expected bytes {span}, found {tuple(result.range)}")
@@ -68,7 +88,7 @@ class ObjectStore(RemoteStore):
         return body, result.meta.get("e_tag") or ""
 
     def _measure(self, path: str) -> tuple[int, str]:
-        with _in_our_words():
+        with self._in_our_words("reading"):
             found = obstore.head(self._carrier, path)
         return int(found["size"]), found.get("e_tag") or ""
 
@@ -76,7 +96,7 @@ class ObjectStore(RemoteStore):
         folder = "/".join(check_path(prefix)) if prefix else None
 
         def read() -> list[Entry]:
-            with _in_our_words():
+            with self._in_our_words("listing"):
                 return [
                     Entry(item["path"], item["size"], item["last_modified"])
                     for batch in obstore.list(self._carrier, folder)
@@ -137,7 +157,7 @@ class ObjectStore(RemoteStore):
         check_path(path)
 
         def remove() -> None:
-            with _in_our_words(), suppress(FileNotFoundError):
+            with self._in_our_words("deleting"), suppress(FileNotFoundError):
                 obstore.delete(self._carrier, path)
 
         self._retrying(path, remove)
@@ -146,7 +166,7 @@ class ObjectStore(RemoteStore):
         check_path(path)
 
         def remove() -> bool:
-            with _in_our_words():
+            with self._in_our_words("deleting"):
                 try:
                     written = obstore.head(self._carrier, path)["last_modified"]
                 except FileNotFoundError:
@@ -165,9 +185,28 @@ class ObjectStore(RemoteStore):
         said: Any = headers_of(path)
         if is_compressed(path):
             data, said["content-encoding"] = gzip.compress(data, mtime=0), "gzip"
-        many = len(data) > SINGLE_PUT
-        with _in_our_words():
-            obstore.put(self._carrier, path, data, attributes=said, mode=mode, use_multipart=many)
+        with self._in_our_words("writing"):
+            obstore.put(
+                self._carrier, path, data, attributes=said, mode=mode,
+                use_multipart=len(data) > PART, chunk_size=PART, max_concurrency=PARTS_AT_ONCE,
+            )  # fmt: skip
+
+    @contextmanager
+    def _in_our_words(self, doing: str) -> Iterator[None]:
+        """Turns what obstore raises into a Fault; FileNotFoundError and the two refusals of
+        conditional writes stay what they are."""
+        try:
+            yield
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except FileNotFoundError as error:
+            if "<Code>NoSuchBucket</Code>" in str(error):
+                raise _fault(error, doing, self._unsigned) from None
+            raise
+        except NotSupportedError:
+            raise Fault(NO_RANGES, 501) from None
+        except (BaseError, OSError, ValueError) as error:
+            raise _fault(error, doing, self._unsigned) from None
 
     def _refuses(self, path: str, mode: Any) -> bool:
         try:
@@ -203,7 +242,15 @@ def open_object_store(
         )
     except (BaseError, ValueError, TypeError):
         raise BadInput(f"{root}: expected a usable URL and AWS_* settings, found others") from None
-    return ObjectStore(carrier, root, deadline=deadline, single_writer=single_writer)
+    why = _why_unsigned(env) if config["skip_signature"] else ""
+    return ObjectStore(carrier, root, deadline=deadline, single_writer=single_writer, unsigned=why)
+
+
+def _why_unsigned(env: Mapping[str, str]) -> str:
+    if any(env.get(name) for name in _CREDENTIALS):
+        return "requests are not signed: AWS_SKIP_SIGNATURE is set"
+    profile = "; AWS_PROFILE is not read" if env.get("AWS_PROFILE") else ""
+    return f"requests are not signed: there is no AWS_ACCESS_KEY_ID{profile}"
 
 
 def _s3_config(root: str, env: Mapping[str, str]) -> tuple[Any, bool]:
@@ -230,28 +277,23 @@ def _s3_config(root: str, env: Mapping[str, str]) -> tuple[Any, bool]:
     return config, allow_http
 
 
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    """Turns what obstore raises into a Fault; FileNotFoundError and the two refusals of
-    conditional writes stay what they are."""
-    try:
-        yield
-    except (AlreadyExistsError, PreconditionError):
-        raise
-    except FileNotFoundError as error:
-        if "<Code>NoSuchBucket</Code>" in str(error):
-            raise Fault("no such bucket", 404) from None
-        raise
-    except NotSupportedError:
-        raise Fault(NO_RANGES, 501) from None
-    except (PermissionDeniedError, UnauthenticatedError):
-        raise Fault("access refused", 403) from None
-    except (BaseError, OSError, ValueError) as error:
-        text = str(error)
-        found = re.search(r"non-2xx status code: (\d{3})", text)
-        if found:
-            raise Fault(f"HTTP {found[1]}", int(found[1])) from None
-        raise Fault(_reason(text)) from None
+def _fault(error: Exception, doing: str, unsigned: str) -> Fault:
+    """What S3 answered, or why it did not; unsigned: why requests are not signed."""
+    text = str(error)
+    status, code = re.search(r"non-2xx status code: (\d{3})", text), _CODE.search(text)
+    if code and code[1] == "NoSuchBucket":
+        return Fault(_REFUSALS[code[1]], 404)
+    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    if code or refused or (status and status[1] in ("401", "403")):
+        said = _REFUSALS[code[1] if code else "AccessDenied"].format(doing)
+        return Fault(f"{said} ({unsigned})" if unsigned else said, 403)
+    if "incorrectly configured region" in text:
+        return Fault("a redirect: AWS_REGION is not that of the bucket", 301)
+    if not status:
+        return Fault(_reason(text))
+    # SeaweedFS says no more than this when it is full.
+    full = doing == "writing" and status[1] in ("500", "507")
+    return Fault(f"HTTP {status[1]}{', perhaps a full store' if full else ''}", int(status[1]))
 
 
 def _reason(text: str) -> str:

@@ -159,9 +159,9 @@ class RemoteStore:
         return time.monotonic() - began + pause > self._deadline / 2
 
     def _fail(self, path: str, fault: Fault) -> NoReturn:
+        tried = f" within {self._deadline:g} s" if fault.status in RETRIED else ""
         raise StoreUnreachable(
-            f"{self._root}/{path}: expected an answer within {self._deadline:g} s, "
-            f"found {fault.reason}"
+            f"{self._root}/{path}: expected an answer{tried}, found {fault.reason}"
         ) from None
 
 

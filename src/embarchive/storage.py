@@ -30,8 +30,8 @@ class Store(Protocol):
 
     root: for messages, without credentials; confirms_by_reading: whether a pointer that can
     be read back is durable (object stores), or a power cut may still take it back (disks).
-    Every verb ends within the deadline; it raises StoreUnreachable when the store does not
-    answer or refuses, and never names a credential.
+    Every verb ends within the deadline, of a large object on S3 each part; it raises
+    StoreUnreachable when the store does not answer or refuses, and never names a credential.
     """
 
     confirms_by_reading: bool
