@@ -20,9 +20,9 @@ PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
     itemtable grid resample tiles regions compiled bitcount quantize rows shortlist best filters
     model tensors quantisers coarse rangecoder contexts transform fidelity refine layer codes
-    fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices partition
-    parts inverted manifest headers shards thrift pages collection search reads exemplars change
-    views interpolation queries welcome measures
+    fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices cellmeans
+    pyramid partition parts inverted manifest headers shards thrift pages collection search reads
+    exemplars change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -70,10 +70,20 @@ class Cache:
 WHOLE = -1
 
 
-class ShardFile(io.RawIOBase):
-    """One shard as a read-only file whose every byte is verified before it is returned."""
+class Named(Protocol):
+    """An object by its content."""
 
-    def __init__(self, shard: ShardRow, verified: VerifiedObject, cache: Cache) -> None:
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+
+
+class ShardFile(io.RawIOBase):
+    """One shard, or the pyramid, as a read-only file whose every byte is verified before it is
+    returned."""
+
+    def __init__(self, shard: Named, verified: VerifiedObject, cache: Cache) -> None:
         super().__init__()
         self.shard, self._verified, self._cache = shard, verified, cache
         self._at = 0
@@ -264,6 +274,15 @@ class Reader:
             )
         return ShardFile(shard, self._verified[shard.sha256], self._cache)
 
+    def pyramid(self, ref: manifest.PyramidRef) -> ShardFile:
+        """The pyramid's table as a verified file."""
+        if ref.sha256 not in self._verified:
+            path = manifest.object_path("pyramid", ref.sha256)
+            self._verified[ref.sha256] = VerifiedObject(
+                self.store, path, ref.sha256, ref.length, ref.blocks
+            )
+        return ShardFile(ref, self._verified[ref.sha256], self._cache)
+
     def object(self, kind: str, sha256: str, length: int) -> bytes:
         """A whole object, verified by hash and length, from the cache when it is at hand."""
         data = self._cache.get((sha256, WHOLE))
@@ -349,7 +368,7 @@ def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made
         return list(pool.map(work, items))
 
 
-def expiring(fetch: Callable[[], Any]) -> Any:
+def expiring(fetch: Callable[[], Made]) -> Made:
     """A missing object of a pinned generation means that the generation was collected."""
     try:
         return fetch()
