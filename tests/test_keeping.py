@@ -79,7 +79,7 @@ def test_a_pyramid_is_made_drawn_and_not_made_twice(tmp_path, capsys):
         assert np.allclose(list(raster.sample(points.tolist())), means, atol=1e-6)
     status, out, _ = run(capsys, "decode", root, "--level", 4, "--out", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (1024, 1024) and len(image.getcolors()) == 4
+        assert image.size == (1024, 512) and len(image.getcolors()) == 4
     for wrong, said in (
         (("--level", 6), "expected 1 to 5"),
         (("--level", 4, "--bbox", "1,1,2,2"), "found none that match"),
