@@ -141,6 +141,35 @@ def _north(lat):
     return 0.5 - np.log((1 + sine) / (1 - sine)) / (4 * np.pi)
 
 
+MEANS = """async (level) => {
+  const at = (name) => new URL(name, location.href).href;
+  const { openArchive } = await import(at("archive.js"));
+  const { loadKernels } = await import(at("kernels.js"));
+  const { meanPixels } = await import(at("afar.js"));
+  const { makeFilter } = await import(at("filters.js"));
+  await loadKernels();
+  const archive = await openArchive(new URL("../", location.href));
+  const { pyramid } = archive.generation;
+  const space = archive.space().space_id;
+  const cells = await archive.reader.level(pyramid, space, level, makeFilter());
+  const watch = { signal: new AbortController().signal, turn: async () => {} };
+  const pixels = cells.model_id[0] ? await meanPixels(archive, cells, watch) : [];
+  return { geohash: cells.geohash, mean: [...cells.mean], pixels: [...pixels] };
+}"""
+
+
+def test_cells_and_their_pixels_are_those_of_python(page, large):
+    archive, url, _, decodes = large
+    page.goto(f"{url}/viewer/index.html")
+    for level in (5, 3):
+        cells = archive.pyramid(level)
+        found = page.evaluate(MEANS, level)
+        assert found["geohash"] == cells["geohash"].to_pylist()
+        assert found["mean"] == np.array(cells["mean"].to_pylist()).ravel().tolist()
+        expected = archive.decode(cells).mean(axis=(2, 3)) if decodes else np.zeros((0, 1))
+        assert np.abs(np.reshape(found["pixels"], expected.shape) - expected).max(initial=0) < 1e-5
+
+
 def test_near_by_tiles_take_their_place(page, large):
     _, url, (west, _), decodes = large
     look(page, url)

@@ -58,7 +58,6 @@ def make():
         "data": base64.b64encode(made.data).decode(),
         "ref": asdict(made.ref),
         "levels": {level: rows_of(made, level) for level in (3, 5)},
-        "pixels": archive.decode(archive_cells(made)).mean(axis=(2, 3)).astype(float).tolist(),
         "refused": [
             changed(few, *odd)
             for odd in (
@@ -73,8 +72,3 @@ def make():
             )
         ],
     }
-
-
-def archive_cells(made):
-    table = pyramid.parse(made.data, made.ref)
-    return table.filter(pa.compute.equal(table["level"], 5))
