@@ -21,6 +21,7 @@ from embarchive.shards import column_ranges, read_rows
 from embarchive.storage import Store
 from embarchive.store import HttpStore
 
+KEPT = 64 << 20
 COLUMNS = ("geohash", "embedding", "model_id", "datetime")
 
 
@@ -213,7 +214,8 @@ def _with_rows(
 
 
 def _reader(store: Store, generation: Generation) -> Reader:
-    return Reader(store, generation.settings, spaces=generation.spaces)
+    # Each shard is read once: there is little to keep.
+    return Reader(store, generation.settings, KEPT, generation.spaces)
 
 
 def _held(reader: Reader, ref: PyramidRef) -> Iterator[tuple[str, Cells]]:
