@@ -126,7 +126,8 @@ def decode(
     if level is not None:
         refuse({"datetime", "band"}, "tiles, not with --level")
         where = {key: options[key] for key in ("bbox", "polygon")}
-        cells = opened.pyramid(level, geohash=list(geohash) or None, **where)
+        space = next((one.space_id for one in opened.spaces[::-1] if one.backbone), None)
+        cells = opened.pyramid(level, geohash=list(geohash) or None, space=space, **where)
         write_cells(opened, cells, out)
         shell.say({"out": out, "cells": len(cells)}, [f"{out}: {len(cells)} cells"])
         return
