@@ -10,12 +10,13 @@ from archives import append_date, make_archive, make_cells, make_settings
 
 import embarchive
 from embarchive import cellmeans, levels, pyramid
-from embarchive.additions import Addition, add_to_archive
+from embarchive.additions import Addition, add_to_archive, sizes
 from embarchive.collect import collect
 from embarchive.commit import Draft, commit, read_head
 from embarchive.compact import compact
 from embarchive.errors import BadInput, Damaged, GenerationExpired
 from embarchive.levels import make_pyramid
+from embarchive.make_overview import make as make_overview
 from embarchive.manifest import object_path
 from embarchive.requantize import requantize
 from embarchive.store import open_store
@@ -202,6 +203,25 @@ def test_merging_shards_keeps_it_and_gc_keeps_what_is_named(root):
     held = {path.name for path in (root / "pyramid").iterdir()}
     assert held == {before.name}
     check(embarchive.open_archive(root))
+
+
+def test_beside_an_overview_each_keeps_the_other(root):
+    make_pyramid(open_store(root), progress=quiet)
+    make_overview(open_store(root), lists=4, progress=quiet)
+    append_date(root, 1)
+    again = make_pyramid(open_store(root), progress=quiet)
+    compact(open_store(root), progress=quiet)
+    collect(open_store(root), grace=0, delete=True, progress=quiet)
+    held = read_head(open_store(root)).generation
+    assert held.overview and held.pyramid and not again["made"]
+    assert held.bytes == sizes(open_store(root), held)
+    assert verify(open_store(root))["ok"]
+    check(embarchive.open_archive(root))
+    # without the pyramid before: the sum of bytes is right too
+    bare = replace(held, pyramid=None)
+    commit(open_store(root), lambda _: Draft(replace(bare, bytes=sizes(open_store(root), bare))))
+    assert make_pyramid(open_store(root), progress=quiet)["made"]
+    assert read_head(open_store(root)).generation.bytes == held.bytes
 
 
 def test_a_level_in_a_box_reads_little(root):
