@@ -304,7 +304,7 @@ class Reader:
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
         if few_cells(wanted, self.settings.precision) and "bbox" not in stored:
-            table = self._rows_of_pages(file, groups, wanted, stored)
+            table = self._rows_of_pages(shard, groups, wanted, stored)
         else:
             file.fetch(column_ranges(metadata, groups, stored))
             table = read_rows(file, metadata, groups, stored)
@@ -313,10 +313,11 @@ class Reader:
         return _decoded(table, quantiser) if quantiser else table
 
     def _rows_of_pages(
-        self, file: ShardFile, groups: Sequence[int], wanted: Filter, names: Sequence[str]
+        self, shard: ShardRow, groups: Sequence[int], wanted: Filter, names: Sequence[str]
     ) -> pa.Table:
         """The wanted rows: the columns that say which they are, then of others their pages."""
-        metadata = self._footer(file.shard, file)
+        file = self.file(shard)
+        metadata = self._footer(shard, file)
         file.fetch(column_ranges(metadata, groups, ORDER))
         keys = [read_rows(file, metadata, [group], ORDER) for group in groups]
         rows = [np.flatnonzero(row_mask(table, wanted)) for table in keys]
@@ -325,7 +326,7 @@ class Reader:
         own = pa.schema([kinds.field(name) for name in names])
         if not some:
             return own.empty_table()
-        pages, others = self._pages[file.shard.sha256], [n for n in names if n not in ORDER]
+        pages, others = self._pages[shard.sha256], [n for n in names if n not in ORDER]
         chunks = {(at, name): pages.chunk(groups[at], name) for at in some for name in others}
         file.fetch(span for (at, _), one in chunks.items() for span in one.ranges(rows[at]))
         found = []
