@@ -124,6 +124,7 @@ bench: .venv/ready .venv/imagery .venv/codecs browser
 	$(BIN)/python benchmarks/bench_search_speed.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_tile2vec.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_quantisers.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_pyramid.py || status=$$?; \
 	$(BIN)/python benchmarks/tables.py; \
 	exit $$status
 

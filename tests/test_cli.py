@@ -67,8 +67,8 @@ def test_every_command_has_help_and_the_common_options(capsys, name):
 
 def test_the_commands_are_those_of_this_release():
     making, reading = (
-        "build import plan reencode train encode commit size quantize gc compact overview stac",
-        "info verify search decode export sql change view path evaluate",
+        "build import plan reencode train encode commit size quantize gc compact overview pyramid",
+        "info verify search decode export sql change view path evaluate stac",
     )
     assert set(cli.commands) == {*making.split(), *reading.split(), "serve", "publish"}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from embarchive import pyramid
 from embarchive.cli import cli
 from embarchive.model import choose_architecture
 from embarchive.recipe import RECIPE_TABLES, Recipe, read_recipe
@@ -67,6 +68,8 @@ def test_the_format_names_every_column_and_tensor():
     text = (DOCS.parent / "manifests" / "FORMAT.md").read_text(encoding="utf-8")
     columns = section_of(text, "Shards")
     assert re.findall(r"^\| (\w+) \| ", columns, re.MULTILINE)[1:] == schema(64, 128).names
+    columns = re.findall(r"^\| (\w[\w, ]*) \| ", section_of(text, "Pyramid"), re.MULTILINE)[1:]
+    assert ", ".join(columns).split(", ") == pyramid.schema(64).names
     arch = choose_architecture(4, 64, 64, 64)
     names = {*arch.shapes("backbone"), *arch.shapes("adapter")}
     names = {re.sub(r"block\d", "block{i}", name) for name in names if not name.endswith("_bias")}

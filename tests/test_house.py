@@ -20,9 +20,9 @@ PURE = """
     errors digests strictjson recipe dates bandnames oneband product sensors stac geohash polygons
     itemtable grid resample tiles regions compiled bitcount quantize rows shortlist best filters
     model tensors quantisers coarse rangecoder contexts transform fidelity refine layer codes
-    fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices partition
-    parts inverted manifest headers shards thrift pages collection search reads exemplars change
-    views interpolation queries welcome measures
+    fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices cellmeans
+    pyramid partition parts inverted manifest headers shards thrift pages collection search reads
+    exemplars change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},
@@ -56,8 +56,8 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 # Tests of more than one module, and of the page.
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
-    "manifests", "viewer", "viewer_archive", "viewer_code", "viewer_faults", "viewer_imported",
-    "viewer_packed", "buckets",
+    "manifests", "viewer", "viewer_afar", "viewer_archive", "viewer_code", "viewer_faults",
+    "viewer_imported", "viewer_packed", "buckets",
 }  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

@@ -27,6 +27,7 @@ from embarchive.cli import main
 from embarchive.errors import BadInput, Conflict
 from embarchive.import_plan import Options
 from embarchive.layouts import Wishes
+from embarchive.levels import make_pyramid
 from embarchive.store import open_store
 from embarchive.verify import verify
 
@@ -162,6 +163,19 @@ def test_the_same_file_again_adds_nothing_and_another_is_appended(tmp_path):
     plain(tmp_path / "v.parquet", seed=0, embedding=lists(make_floats(200, seed=4)))
     with pytest.raises(Conflict, match="expected the stored input"):
         brought(tmp_path / "a", one)
+
+
+def test_rows_that_are_added_are_in_the_pyramid(tmp_path):
+    one, two = plain(tmp_path / "v.parquet"), plain(tmp_path / "w.parquet", seed=8)
+    brought(tmp_path / "a", one, precision=6)
+    store = open_store(tmp_path / "a")
+    make_pyramid(store, progress=lambda *_: None)
+    _, archive = brought(tmp_path / "a", two)
+    cells = archive.pyramid(1)
+    assert sum(cells["count"].to_pylist()) == len(archive) == 400
+    assert set(cells["model_id"].to_pylist()) == {""} and verify(store)["ok"]
+    with pytest.raises(BadInput, match="expected rows that have a decoder"):
+        archive.decode(cells)
 
 
 def test_files_in_parts_give_the_rows_of_one_file(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from rasterio import Affine
 
 import embarchive
 from embarchive import errors, headers, jobs, remotefile, verify
+from embarchive.levels import make_pyramid
 from embarchive.recipe import Recipe
 from embarchive.store import open_store
 
@@ -161,6 +162,23 @@ def test_added_dates_append_and_rewrite_no_shard(scene: Path, built: Path, tmp_p
     assert len(archive) == 2 * len(embarchive.open_archive(built))
     assert all(path.read_bytes() == data for path, data in old.items())
     assert verify.verify(open_store(out))["ok"]
+
+
+def test_added_dates_and_spaces_are_in_the_pyramid(scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "archive"
+    jobs.build([str(scene)], str(out), RECIPE, workers=1, progress=quiet)
+    make_pyramid(open_store(out), progress=quiet)
+    later = write_scene(tmp_path / "field_20230711.tif", 2)
+    jobs.build([str(later)], str(out), RECIPE, workers=1, progress=quiet)
+    jobs.reencode([str(scene)], str(out), replace(RECIPE, seed=3), workers=1, progress=quiet)
+    archive = embarchive.open_archive(out)
+    assert archive.generation == 4 and len(archive.spaces) == 2
+    for space, dates in zip(archive.spaces, (2, 1), strict=True):
+        cells = archive.pyramid(1, space=space.space_id)
+        assert cells["count"].to_pylist() == [dates * len(archive) // 3]
+        assert archive.decode(cells).shape[:2] == (1, 3)
+    assert verify.verify(open_store(out))["ok"]
+    assert not make_pyramid(open_store(out), progress=quiet)["made"]
 
 
 def test_other_pixels_of_a_stored_scene_are_a_conflict(built: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embarchive import manifest
 from embarchive.errors import BadInput, Damaged, NotAnArchive, UnknownVersion
-from embarchive.manifest import Pointer, TableRef
+from embarchive.manifest import Pointer, PyramidRef, TableRef
 
 SCHEMAS = Path(__file__).parent.parent / "manifests"
 POINTER = Pointer(7, fakes.sha("m"), 4321, "0123456789abcdef" * 2)
@@ -20,8 +20,9 @@ POINTER = Pointer(7, fakes.sha("m"), 4321, "0123456789abcdef" * 2)
 def full_generation():
     ((ref, _),) = manifest.dump_parts(manifest.part_table([fakes.shard_row()]))
     return fakes.generation(
-        parts=(ref,), tiles=10, models=TableRef(fakes.sha("models"), 900, 1), parent=fakes.sha(0)
-    )
+        parts=(ref,), tiles=10, models=TableRef(fakes.sha("models"), 900, 1), parent=fakes.sha(0),
+        pyramid=PyramidRef(fakes.sha("pyramid"), 900, 99, 5, 3, fakes.sha("blocks")),
+    )  # fmt: skip
 
 
 def changed(data, **values):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, inverted, manifest, partition, parts, segments
+from embarchive import digests, inverted, levels, manifest, partition, parts, segments
 from embarchive.commit import PATIENCE, Draft, Head, commit
 from embarchive.errors import BadInput, Conflict
 from embarchive.manifest import Generation, PartRef, ShardRow, Space, TableRef
@@ -42,7 +42,6 @@ class Addition:
     scenes: int = 0
     places: int = 0
     attribution: str = ""
-    pyramid: TableRef | None = None
     objects: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -104,8 +103,9 @@ def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | Non
     models = _merge_models(store, base.models, new.models)
     parts, objects, fresh = _merge_parts(store, base.parts, new.shards)
     same = not fresh and models is None and spaces == base.spaces
-    if parent and same and not new.pyramid:
+    if parent and same:
         return None
+    places = base.places + new.places
     tables = [manifest.dump_models(models)] if models is not None else []
     ref = _table_ref(tables[0], len(models)) if models is not None else base.models
     generation = replace(
@@ -114,11 +114,11 @@ def merge(store: Store, parent: Generation | None, new: Addition) -> Draft | Non
         models=ref,
         parts=parts,
         tiles=sum(part.rows for part in parts),
-        places=base.places + new.places,
+        places=places,
         scenes=base.scenes + new.scenes,
         attribution=_joined(base.attribution, new.attribution),
         overview=segments.extended(store, base, fresh),
-        pyramid=new.pyramid or base.pyramid,
+        pyramid=levels.extended(store, base, fresh, places),
     )
     generation = replace(generation, bytes=sizes(store, generation, models))
     written = [(_table_path(data), data) for data in [*tables, *objects]]

@@ -7,7 +7,6 @@ generation; nothing is ever listed.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import decode as decoding
-from embarchive import find, grid, manifest, oneband, questions, resolve
+from embarchive import find, grid, levels, manifest, oneband, questions, resolve
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, Filter, make_filter
@@ -141,7 +140,7 @@ class Archive:
             "places": held.places,
             "shards": sum(part.shards for part in self.parts),
             "regions": len(regions),
-            "decoders": self._decoders(),
+            "decoders": self.weights.kinds(),
             "embedding_dim": s.dim,
             "bits": s.bits,
             "packed": s.packed,
@@ -149,6 +148,7 @@ class Archive:
             "datetime": [min(dates).isoformat(), max(dates).isoformat()] if dates else None,
             "bytes": {**sizes, "total": sum(sizes.values())},
             "codec": s.codec,
+            "pyramid": levels.describe(held.pyramid),
             "saturation": {space.space_id: space.saturation for space in self.spaces},
             "bands": self.bands,
             "spaces": [_describe(space) for space in self.spaces],
@@ -159,13 +159,6 @@ class Archive:
             "attribution": s.attribution,
             "licence": s.licence,
         }
-
-    def _decoders(self) -> dict[str, int]:
-        """Regions of the newest space by the kind of their newest decoder."""
-        rows = self.models().to_pylist()
-        here = self.spaces[-1].space_id if self.spaces else None
-        newest = {row["region"]: row["kind"] for row in rows if row["space_id"] == here}
-        return dict(sorted(Counter(newest.values()).items()))
 
     # ------------------------------------------------------------ rows
 
@@ -333,6 +326,12 @@ class Archive:
 
     # ------------------------------------------------------------ images
 
+    def pyramid(self, level: int, *, space: str | None = None, **where: Any) -> pa.Table:
+        """Mean embeddings of the cells of a coarser level, see `embarchive.levels.read_level`, for
+        `decode`; where: bbox, polygon, geohash as of `select`. Raises BadInput."""
+        here = self.space(space).space_id
+        return levels.read_level(self.reader, self._held, level, make_filter(**where), here)
+
     def decode(self, rows: pa.Table | Sequence[str] | str) -> NDArray[np.float32]:
         """Images of rows: float32 (n, bands, height, width) in recipe units, in the rows'
         order.
@@ -340,8 +339,10 @@ class Archive:
         rows: a table of `select` or `search` (what it lacks is read again by geohash,
         datetime and source, in the space that hits name, else in the newest), or geohashes: of
         each its latest good date. Rows of a space without decoders are decoded from those of the
-        same tiles in another space. Raises BadInput.
+        same tiles in another space; cells of `pyramid` as what is typical there. Raises BadInput.
         """
+        if isinstance(rows, pa.Table) and "mean" in rows.column_names:
+            return decoding.decode_rows(self.weights.plain_decoder, rows)
         return decoding.decode_rows(self.weights.decoder, self.rows_of(rows))
 
     def decode_points(self, path: pa.Table) -> NDArray[np.float32]:

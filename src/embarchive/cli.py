@@ -109,17 +109,28 @@ def search(
     *WHERE,
     BAND,
     POLYGON,
+    click.option("--level", type=int, metavar="N", help="Means of cells so long, of the pyramid."),
     click.option("--out", required=True, metavar="FILE", help="OUT.tif or OUT.png."),
 )
-def decode(shell: Shell, archive: str, geohash: Sequence[str], out: str, **options: Any) -> None:
-    """Decode tiles to one image, of each cell its latest good date."""
+def decode(
+    shell: Shell, archive: str, geohash: Sequence[str], level: int | None, out: str, **options: Any
+) -> None:
+    """Decode tiles to one image, of each cell its latest good date; or cells of the pyramid."""
     from embarchive import oneband
     from embarchive.archive import open_archive
     from embarchive.rows import ORDER
-    from embarchive.save import image_kind, write_images
+    from embarchive.save import image_kind, write_cells, write_images
 
     image_kind(out)
     opened = open_archive(archive)
+    if level is not None:
+        refuse({"datetime", "band"}, "tiles, not with --level")
+        where = {key: options[key] for key in ("bbox", "polygon")}
+        space = next((one.space_id for one in opened.spaces[::-1] if one.backbone), None)
+        cells = opened.pyramid(level, geohash=list(geohash) or None, space=space, **where)
+        write_cells(opened, cells, out)
+        shell.say({"out": out, "cells": len(cells)}, [f"{out}: {len(cells)} cells"])
+        return
     if oneband.single(opened.settings) and options["band"] is None:
         raise BadInput(f"decode: expected --band, one of {', '.join(opened.bands)}")
     wanted = [*ORDER, "model_id", "valid_fraction"]

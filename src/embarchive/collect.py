@@ -159,6 +159,7 @@ def _names(store: Store, generation: Generation, known: set[str]) -> Iterator[st
         yield from (object_path(kind, sha256) for kind, sha256, _ in space.objects())
     if generation.pyramid:
         yield object_path("pyramid", generation.pyramid.sha256)
+        yield object_path("blocks", generation.pyramid.blocks)
     if generation.overview:
         path = object_path("overview", generation.overview.sha256)
         if path not in known:

@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embarchive import grid, model
+from embarchive import geohash, grid, model, pyramid
+from embarchive.cellmeans import FINE
 from embarchive.codes import Codes
 from embarchive.errors import BadInput, Damaged, MissingExtra
 from embarchive.quantisers import Quantiser
@@ -55,20 +57,20 @@ class Decoder:
     codes: Codes | None = None
     quantiser: Quantiser | None = None
 
-    def vectors(self, q: NDArray[np.int8]) -> NDArray[np.float32]:
-        """What the network takes, float32 (n, D), of int8 vectors of rows."""
+    def vectors(self, q: NDArray[Any]) -> NDArray[np.float32]:
+        """What the network takes, float32 (n, D), of int8 vectors of rows, or of means of them."""
         if self.quantiser is not None:
             return self.quantiser.restore(q)
         return Int8(self.scale).decode(q)
 
 
 def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.float32]:
-    """Images of rows with the columns embedding and model_id, in the rows' order.
+    """Images of rows with the columns embedding (or mean) and model_id, in the rows' order.
 
     float32 (n, bands, height, width). `load` gives the decoder of a model_id and is asked
     once for each. Raises what `load` raises.
     """
-    vectors = embeddings(table)
+    vectors = _numbers(table)
     owners = table["model_id"].cast(pa.string()).combine_chunks().dictionary_encode()
     owner = owners.indices.to_numpy(zero_copy_only=False)
     images: NDArray[np.float32] | None = None
@@ -91,6 +93,13 @@ def decode_rows(load: Callable[[str], Decoder], table: pa.Table) -> NDArray[np.f
                 images = np.empty((len(table), *batch.shape[1:]), dtype=np.float32)
             images[some] = batch
     return np.zeros((0, 0, 0, 0), dtype=np.float32) if images is None else images
+
+
+def _numbers(table: pa.Table) -> NDArray[Any]:
+    """Vectors of rows in int8 steps: whole ones, or means of cells, float32 (n, D)."""
+    if "mean" not in table.column_names:
+        return embeddings(table)
+    return pyramid.means(table).astype(np.float32) / np.float32(FINE)
 
 
 def _texts(table: pa.Table, some: NDArray[np.intp], decoder: Decoder) -> list[bytes]:
@@ -171,6 +180,37 @@ def mosaic(
     return out, (step_x, 0.0, west, 0.0, -step_y, north)
 
 
+def mean_pixels(load: Callable[[str], Decoder], cells: pa.Table) -> NDArray[np.float32]:
+    """One pixel a cell, the mean of its decoded picture: float32 (n, bands), recipe units; a part
+    of the cells at a time. Raises as `decode_rows`."""
+    parts = [cells.slice(start, BATCH) for start in range(0, len(cells), BATCH)]
+    means = [decode_rows(load, some).mean(axis=(2, 3), dtype=np.float64) for some in parts]
+    return np.concatenate(means).astype(np.float32)
+
+
+def cell_raster(
+    pixels: NDArray[np.float32], geohashes: Sequence[str]
+) -> tuple[NDArray[np.float32], Transform]:
+    """Cells of one length (n, bands) on one EPSG:4326 raster, a pixel each: float32 (bands, rows,
+    columns), NaN where no cell is, and its transform. Raises BadInput above 100 million pixels."""
+    precision = len(geohashes[0])
+    across, up = geohash.halvings(precision)
+    column, row = grid.cell_indices(geohashes)
+    if column.max() - column.min() > 2 ** (across - 1):
+        # cells on both sides of the antimeridian: go on beyond 180 degrees east
+        column = np.where(column < 2 ** (across - 1), column + 2**across, column)
+    west, north = int(column.min()), int(row.max())
+    width, height = int(column.max()) - west + 1, north - int(row.min()) + 1
+    if width * height > MAX_PIXELS:
+        raise BadInput(
+            f"decode: expected a mosaic of at most {MAX_PIXELS} pixels, found {width} x {height}"
+        )
+    out = np.full((pixels.shape[1], height, width), np.nan, dtype=np.float32)
+    out[:, north - row, column - west] = pixels.T
+    step_x, step_y = 360 / 2**across, 180 / 2**up
+    return out, (step_x, 0.0, west * step_x - 180, 0.0, -step_y, (north + 1) * step_y - 90)
+
+
 def visible_bands(bands: Sequence[str]) -> tuple[int, int, int]:
     """Positions of red, green and blue by name; else the first three, or one thrice."""
     lower = [name.lower() for name in bands]
@@ -241,16 +281,23 @@ def write_geotiff(
     mosaic. Raises BadInput when there is no tile, or rasterio is not installed."""
     if not len(geohashes):
         raise BadInput("decode: expected at least one tile to write, found none")
+    if len(geohashes) == 1:
+        image, transform = crop(images[0], chips, geohashes[0])
+    else:
+        image, transform = mosaic(images, geohashes, chips)
+    write_raster(path, image, transform, band_names)
+
+
+def write_raster(
+    path: str | Path, image: NDArray[np.float32], transform: Transform, band_names: Sequence[str]
+) -> None:
+    """Write an image (bands, h, w) in EPSG:4326 as GeoTIFF. Raises BadInput without rasterio."""
     try:
         from embarchive import scenes
     except ImportError:
         raise MissingExtra(
             "decode: writing GeoTIFF needs rasterio, install embarchive[encode]"
         ) from None
-    if len(geohashes) == 1:
-        image, transform = crop(images[0], chips, geohashes[0])
-    else:
-        image, transform = mosaic(images, geohashes, chips)
     scenes.write_geotiff(path, image, transform, "EPSG:4326", list(band_names), nodata=np.nan)
 
 

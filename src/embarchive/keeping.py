@@ -1,5 +1,6 @@
 """The commands that look after an archive: what is no longer needed, what is in small pieces, and
-what makes searches of all of it short; and what others' catalogues are told of it."""
+what makes searches of all of it short, what it looks like from afar; and what others' catalogues
+are told of it."""
 
 from __future__ import annotations
 
@@ -79,6 +80,17 @@ def stac(shell: Shell, archive: str, items: str | None, **links: str) -> None:
     if done["lacks"]:
         lines.append("without the embedding extension, which wants the encoder: give --model URL")
     shell.say(done, lines)
+
+
+@command(ARCHIVE)
+def pyramid(shell: Shell, archive: str) -> None:
+    """Make the mean embeddings of coarser cells, so that ARCHIVE is drawn at every zoom."""
+    from embarchive.levels import make_pyramid
+    from embarchive.store import open_store
+
+    found = make_pyramid(open_store(archive), progress=shell.progress)
+    same = ["nothing new: generation {generation} has it".format(**found)]
+    shell.say(found, None if found["made"] else same)
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:

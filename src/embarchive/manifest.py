@@ -21,6 +21,7 @@ from embarchive.parts import (
     SHA,
     VERSION,
     PartRef,
+    PyramidRef,
     ShardRow,
     dump_models,
     dump_part,
@@ -49,6 +50,7 @@ __all__ = [
     "Generation",
     "PartRef",
     "Pointer",
+    "PyramidRef",
     "ShardRow",
     "Space",
     "TableRef",
@@ -170,8 +172,8 @@ class Generation:
     """One state of an archive, complete.
 
     parent: manifest hash of the generation before, None for the first; created: UTC, ISO
-    8601; tiles: rows; places: distinct cells; bytes: of shards, models, overview; scenes:
-    number of scenes that came in so far.
+    8601; tiles: rows; places: distinct cells; bytes: of shards, models, overview (with the
+    pyramid); scenes: number of scenes that came in so far.
     """
 
     number: int
@@ -188,7 +190,7 @@ class Generation:
     scenes: int
     attribution: str = ""
     overview: TableRef | None = None
-    pyramid: TableRef | None = None
+    pyramid: PyramidRef | None = None
 
 
 def object_path(kind: str, sha: str, prefix: str | None = None) -> str:
@@ -255,7 +257,8 @@ def parse_generation(data: bytes, name: str = "generation") -> Generation:
     values["parts"] = tuple(_part(item, f"{name} part") for item in listed(values, "parts", name))
     for key in ("models", "overview", "pyramid"):
         if values[key] is not None:
-            values[key] = build(TableRef, values[key], f"{name} {key}", _PATTERNS)
+            shape = PyramidRef if key == "pyramid" else TableRef
+            values[key] = build(shape, values[key], f"{name} {key}", _PATTERNS)
     generation = build(Generation, values, name, _PATTERNS)
     _check_sums(generation, name)
     return generation
@@ -352,6 +355,7 @@ _PATTERNS = {
     "manifest": SHA,
     "parent": SHA,
     "sha256": SHA,
+    "blocks": SHA,
     "encoder": SHA,
     "commit_id": "[0-9a-f]{32}",
     "prefix": f"(?:{CELL})?",

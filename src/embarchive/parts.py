@@ -122,6 +122,19 @@ class PartRef:
     shard_bytes: int
 
 
+@dataclass(frozen=True)
+class PyramidRef:
+    """The pyramid's table by content: length, footer_length (from the end of the last column):
+    bytes; level: the finest; blocks: sha256 of its outboard."""
+
+    sha256: str
+    length: int
+    footer_length: int
+    rows: int
+    level: int
+    blocks: str
+
+
 # ---------------------------------------------------------------- tables
 
 

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -70,10 +70,20 @@ class Cache:
 WHOLE = -1
 
 
-class ShardFile(io.RawIOBase):
-    """One shard as a read-only file whose every byte is verified before it is returned."""
+class Named(Protocol):
+    """An object by its content."""
 
-    def __init__(self, shard: ShardRow, verified: VerifiedObject, cache: Cache) -> None:
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+
+
+class ShardFile(io.RawIOBase):
+    """One shard, or the pyramid, as a read-only file whose every byte is verified before it is
+    returned."""
+
+    def __init__(self, shard: Named, verified: VerifiedObject, cache: Cache) -> None:
         super().__init__()
         self.shard, self._verified, self._cache = shard, verified, cache
         self._at = 0
@@ -264,6 +274,15 @@ class Reader:
             )
         return ShardFile(shard, self._verified[shard.sha256], self._cache)
 
+    def pyramid(self, ref: manifest.PyramidRef) -> ShardFile:
+        """The pyramid's table as a verified file."""
+        if ref.sha256 not in self._verified:
+            path = manifest.object_path("pyramid", ref.sha256)
+            self._verified[ref.sha256] = VerifiedObject(
+                self.store, path, ref.sha256, ref.length, ref.blocks
+            )
+        return ShardFile(ref, self._verified[ref.sha256], self._cache)
+
     def object(self, kind: str, sha256: str, length: int) -> bytes:
         """A whole object, verified by hash and length, from the cache when it is at hand."""
         data = self._cache.get((sha256, WHOLE))
@@ -285,7 +304,7 @@ class Reader:
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
         if few_cells(wanted, self.settings.precision) and "bbox" not in stored:
-            table = self._rows_of_pages(file, groups, wanted, stored)
+            table = self._rows_of_pages(shard, groups, wanted, stored)
         else:
             file.fetch(column_ranges(metadata, groups, stored))
             table = read_rows(file, metadata, groups, stored)
@@ -294,10 +313,11 @@ class Reader:
         return _decoded(table, quantiser) if quantiser else table
 
     def _rows_of_pages(
-        self, file: ShardFile, groups: Sequence[int], wanted: Filter, names: Sequence[str]
+        self, shard: ShardRow, groups: Sequence[int], wanted: Filter, names: Sequence[str]
     ) -> pa.Table:
         """The wanted rows: the columns that say which they are, then of others their pages."""
-        metadata = self._footer(file.shard, file)
+        file = self.file(shard)
+        metadata = self._footer(shard, file)
         file.fetch(column_ranges(metadata, groups, ORDER))
         keys = [read_rows(file, metadata, [group], ORDER) for group in groups]
         rows = [np.flatnonzero(row_mask(table, wanted)) for table in keys]
@@ -306,7 +326,7 @@ class Reader:
         own = pa.schema([kinds.field(name) for name in names])
         if not some:
             return own.empty_table()
-        pages, others = self._pages[file.shard.sha256], [n for n in names if n not in ORDER]
+        pages, others = self._pages[shard.sha256], [n for n in names if n not in ORDER]
         chunks = {(at, name): pages.chunk(groups[at], name) for at in some for name in others}
         file.fetch(span for (at, _), one in chunks.items() for span in one.ranges(rows[at]))
         found = []
@@ -349,7 +369,7 @@ def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made
         return list(pool.map(work, items))
 
 
-def expiring(fetch: Callable[[], Any]) -> Any:
+def expiring(fetch: Callable[[], Made]) -> Made:
     """A missing object of a pinned generation means that the generation was collected."""
     try:
         return fetch()

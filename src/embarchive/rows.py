@@ -74,7 +74,7 @@ def make_rows(
     fixed: dict[str, Any] = {
         "geohash": pa.array(names.tolist(), pa.string()),
         "datetime": pa.array(when, pa.timestamp("us", tz="UTC")),
-        "bbox": _boxes(names),
+        "bbox": outer_boxes(names),
         "geometry": pa.array(list(grid.cell_polygons_wkb(names)), pa.binary()),
         "embedding": vectors(embedding),
     }
@@ -105,7 +105,7 @@ def row_order(table: pa.Table) -> NDArray[np.intp] | None:
     if "datetime" in table.column_names:
         keys.append(date_keys(table["datetime"]))
     if "source" in table.column_names:
-        keys.append(_text_ranks(table["source"]))
+        keys.append(text_ranks(table["source"]))
     if in_order(keys):
         return None
     return np.lexsort(keys[::-1])
@@ -211,7 +211,7 @@ def exact_boxes(column: pa.ChunkedArray | pa.Array) -> pa.StructArray:
     return pa.StructArray.from_arrays([pa.array(side) for side in sides.T.copy()], fields=fields)
 
 
-def _text_ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def text_ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Ranks of texts in byte order."""
     text = column.cast(pa.string()).combine_chunks().dictionary_encode()
     words = [word.encode() for word in text.dictionary.to_pylist()]
@@ -220,7 +220,7 @@ def _text_ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return cast("NDArray[np.int64]", ranks[text.indices.to_numpy(zero_copy_only=False)])
 
 
-def _boxes(names: NDArray[np.str_]) -> pa.Array:
+def outer_boxes(names: NDArray[np.str_]) -> pa.Array:
     """The cells' bounds in float32, rounded outward."""
     exact = grid.bounds(names)
     low = exact[:, :2].astype(np.float32)

@@ -23,6 +23,8 @@ from embarchive.exemplars import best_of_places
 from embarchive.rows import SIDES
 
 Kind = TypeVar("Kind")
+# Pixels of the longer side of a picture of few cells.
+LOOKED_AT = 1024
 
 
 def table_kind(path: str | Path) -> Callable[[pa.Table, Path], None]:
@@ -74,6 +76,25 @@ def write_images(archive: Archive, rows: pa.Table, path: str | Path) -> None:
         return
     whole, _ = decode.mosaic(images, names, archive.chips)
     decode.write_png(path, decode.picture(whole, decode.visible_bands(bands)))
+
+
+def write_cells(archive: Archive, cells: pa.Table, path: str | Path) -> None:
+    """Cells of the pyramid on one raster, a pixel each: the mean of what they decode to. A .png is
+    of so many pixels a cell that it can be looked at. Raises BadInput."""
+    form = image_kind(path)
+    if not len(cells):
+        raise BadInput("decode: expected at least one cell, found none that match")
+    pixels = decode.mean_pixels(archive.weights.plain_decoder, cells)
+    image, transform = decode.cell_raster(pixels, cells["geohash"].to_pylist())
+    bands = archive.settings.bands
+    if form == ".tif":
+        decode.write_raster(path, image, transform, bands)
+        return
+    tall = max(1, round(-transform[4] / transform[0]))
+    wide = max(1, round(transform[0] / -transform[4]))
+    scale = max(1, LOOKED_AT // max(image.shape[1] * tall, image.shape[2] * wide))
+    larger = image.repeat(scale * tall, axis=1).repeat(scale * wide, axis=2)
+    decode.write_png(path, decode.picture(larger, decode.visible_bands(bands)))
 
 
 def path_kind(path: str | Path) -> bool:

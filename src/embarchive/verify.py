@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, inverted, manifest, parts
+from embarchive import digests, inverted, manifest, parts, pyramid
 from embarchive.commit import find_head
 from embarchive.errors import (
     EmbarchiveError,
@@ -56,15 +56,21 @@ def verify(store: Store, progress: Progress | None = None) -> dict[str, Any]:
         raise NotAnArchive(f"{store.root}: expected {POINTER}, found none")
     tables, items = _tables(store, head.generation, bad)
     items += list(_models(head.generation, tables))
+    counts = _counts(head.generation, tables)
     seen = {item.path: item for item in items}
-    checked = 2 + len(tables)
-    total, settings = checked + len(seen), head.generation.settings
+    checked, settings = 2 + len(tables), head.generation.settings
+    total = checked + len(seen) + bool(head.generation.pyramid)
     with ThreadPoolExecutor(THREADS) as pool:
         for found in pool.map(lambda item: _check(store, item, settings), seen.values()):
             bad += found
             checked += 1
             if progress:
                 progress(checked, total)
+    if head.generation.pyramid:
+        bad += _check_pyramid(store, head.generation, counts)
+        checked += 1
+        if progress:
+            progress(checked, total)
     return {"ok": not bad, "checked": checked, "bad": bad}
 
 
@@ -134,15 +140,13 @@ def _shards(part: Any) -> Iterator[Item]:
 
 
 def _models(generation: Generation, tables: dict[str, pa.Table | None]) -> Iterator[Item]:
-    """Encoders, weights, cards, ONNX files, overview and pyramid."""
+    """Encoders, weights, cards, ONNX files and the overview."""
     for space in generation.spaces:
         yield from (_item(*one) for one in space.objects())
     if generation.overview:
         yield _item("overview", generation.overview.sha256, generation.overview.length)
         index = tables[manifest.object_path("overview", generation.overview.sha256)]
         yield from (_item(*one) for one in (inverted.objects(index) if index is not None else ()))
-    if generation.pyramid:
-        yield _item("pyramid", generation.pyramid.sha256, generation.pyramid.length)
     if not generation.models:
         return
     table = tables[manifest.object_path("manifest-parquet", generation.models.sha256)]
@@ -154,19 +158,25 @@ def _item(kind: str, sha256: str, length: int) -> Item:
     return Item(manifest.object_path(kind, sha256), sha256, length)
 
 
+def _counts(generation: Generation, tables: dict[str, pa.Table | None]) -> dict[str, int] | None:
+    """Rows of each space by the manifest; None where a part is damaged."""
+    found: dict[str, int] = {}
+    for part in generation.parts:
+        table = tables[manifest.object_path("manifest-parquet", part.sha256)]
+        if table is None:
+            return None
+        for row in table.select(["space_id", "rows"]).to_pylist():
+            found[row["space_id"]] = found.get(row["space_id"], 0) + row["rows"]
+    return found
+
+
 def _check(store: Store, item: Item, settings: Settings) -> list[Bad]:
-    data, bad = _fetch(store, item)
     if item.shard is None:
-        return bad
+        return _fetch(store, item)[1]
     row = item.shard
-    blocks = digests.DIGEST * digests.block_count(item.length)
-    outboard, wrong = _fetch(store, _item("blocks", row["blocks"], blocks))
-    bad += wrong
+    data, bad = _with_outboard(store, item, row["blocks"])
     if data is None:
         return bad
-    if outboard is not None and outboard != digests.block_digests(data):
-        found = digests.sha256(digests.block_digests(data))
-        bad.append(_bad(f"{item.path} outboard", row["blocks"], found))
     try:
         tail = data[-row["footer_length"] :]
         rows = parse_footer(tail, settings.dim, settings.bits, item.path, settings.packed).num_rows
@@ -174,6 +184,44 @@ def _check(store: Store, item: Item, settings: Settings) -> list[Bad]:
             bad.append(_bad(item.path, f"{row['rows']} rows", f"{rows} rows"))
     except EmbarchiveError as error:
         bad.append(_said(item.path, error))
+    return bad
+
+
+def _with_outboard(store: Store, item: Item, blocks: str) -> tuple[bytes | None, list[Bad]]:
+    """The object's bytes when they are what they should be; its outboard is checked too."""
+    data, bad = _fetch(store, item)
+    length = digests.DIGEST * digests.block_count(item.length)
+    outboard, wrong = _fetch(store, _item("blocks", blocks, length))
+    bad += wrong
+    if data is not None and outboard is not None and outboard != digests.block_digests(data):
+        found = digests.sha256(digests.block_digests(data))
+        bad.append(_bad(f"{item.path} outboard", blocks, found))
+    return data, bad
+
+
+def _check_pyramid(
+    store: Store, generation: Generation, counts: dict[str, int] | None
+) -> list[Bad]:
+    """The pyramid's bytes and outboard, every row, and that each level has all rows of a space."""
+    ref = generation.pyramid
+    assert ref is not None
+    item = _item("pyramid", ref.sha256, ref.length)
+    data, bad = _with_outboard(store, item, ref.blocks)
+    if data is None:
+        return bad
+    try:
+        table = pyramid.parse(data, ref)
+    except EmbarchiveError as error:
+        return [*bad, _said(item.path, error)]
+    wanted = {
+        (space_id, level): count
+        for space_id, count in (counts or {}).items()
+        for level in range(1, ref.level + 1)
+    }
+    if counts is not None and (found := pyramid.counts(table)) != wanted:
+        odd = sorted(found.items() ^ wanted.items())[0]
+        expected = f"{wanted.get(odd[0], 0)} rows in space {odd[0][0]} at level {odd[0][1]}"
+        bad.append(_bad(item.path, expected, f"{found.get(odd[0], 0)}"))
     return bad
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -55,6 +56,13 @@ class Models:
             data = self._reader.object("manifest-parquet", ref.sha256, ref.length)
             self._table = manifest.parse_models(data)
         return self._table
+
+    def kinds(self) -> dict[str, int]:
+        """Regions of the newest space by the kind of their newest decoder."""
+        spaces, rows = self._generation.spaces, self.table().to_pylist()
+        here = spaces[-1].space_id if spaces else None
+        newest = {row["region"]: row["kind"] for row in rows if row["space_id"] == here}
+        return dict(sorted(Counter(newest.values()).items()))
 
     def decoder(self, model_id: str) -> Decoder:
         """The decoder of a model_id. Raises BadInput for that of rows without one, Damaged when the

@@ -38,6 +38,9 @@ IMPORTED = {
     "scale": 0.5, "simhash": {}, "trained": {}, "saturation": {}, "architecture": {},
     "backbone": None, "backbone_length": 0, "onnx": None, "onnx_length": 0, "peak": 0.0,
 }  # fmt: skip
+PYRAMID = {
+    "sha256": "0" * 64, "length": 9, "footer_length": 7, "rows": 1, "level": 4, "blocks": "1" * 64,
+}  # fmt: skip
 GENERATIONS = [
     ["version", 2],
     ["format", GONE],
@@ -101,6 +104,10 @@ GENERATIONS = [
     ["models.sha256", "../x"],
     ["overview", {"sha256": "0" * 64, "length": 1, "rows": 1}],
     ["pyramid", {"sha256": "0" * 64, "length": 1}],
+    ["pyramid", PYRAMID],
+    ["pyramid", {**PYRAMID, "blocks": "x"}],
+    ["pyramid", {**PYRAMID, "level": -1}],
+    ["pyramid", {**PYRAMID, "footer_length": "7"}],
     ["settings", None],
     ["settings.dim", 4097],
     ["settings.dim", 0],

@@ -96,6 +96,28 @@ describe("models", () => {
     assert.deepEqual(network.decode(z), new Network(network.arch, weights, null).decode(z));
   });
 
+  test("of a region's own give means the network that their space shares", async () => {
+    const values = (await golden("tensors")).architecture;
+    const arch = architecture(values);
+    const shared = randomWeights(arch, "backbone", 5);
+    const { models: alone } = await own({});
+    await assert.rejects(alone.plainDecoder("own"), Damaged);
+    const files = {
+      own: safetensors(arch, "full", randomWeights(arch, "full", 4)),
+      all: safetensors(arch, "backbone", shared),
+    };
+    const space = { ...generation.spaces[0], architecture: values, backbone: "all" };
+    const object = async (/** @type {string} */ _, /** @type {string} */ name) =>
+      /** @type {Record<string, Uint8Array>} */ (files)[name];
+    const models = new Models({ object }, { ...generation, spaces: [space] });
+    const row = { model_id: "own", length: 1, kind: "full", space_id: space.space_id };
+    models.table = async () => [/** @type {any} */ (row)];
+    const { network, codeScale } = await models.plainDecoder("own");
+    assert.equal(codeScale, null);
+    const z = randomNumbers(5, 9);
+    assert.deepEqual(network.decode(z), new Network(arch, shared, null).decode(z));
+  });
+
   test("of a space with a fidelity layer have it, fetched once, and only one of their chips", async () => {
     const { code, chip } = await golden("fidelity");
     const [bands, height, width] = chip;

@@ -9,12 +9,12 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
 /**
  * What an archive is, in plain values. datetimes: first and last, microseconds since 1970;
  * footprint: what its manifest parts cover; ndvi: whether it has the bands; decodes: whether tiles have
- * pictures.
+ * pictures; afar: whether it has a pyramid.
  *
  * @typedef {Readonly<{title: string, attribution: string, licence: string, generation: number,
  *   bounds: Box, footprint: readonly Box[], tiles: number, bands: readonly string[],
  *   gsd: number, precision: number, bits: number, datetimes: [number, number] | null,
- *   ndvi: boolean, decodes: boolean}>} Summary
+ *   ndvi: boolean, decodes: boolean, afar: boolean}>} Summary
  */
 
 /**
@@ -71,6 +71,8 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * @property {[args: {bbox: readonly number[], datetime?: string | null, limit: number,
  *   width: number, height: number, show: "colour" | "ndvi"},
  *   result: {pixels: Uint8ClampedArray<ArrayBuffer> | null, tiles: number, more: boolean}]} mosaic
+ * @property {[args: import("./afar.js").View,
+ *   result: {pixels: Uint8ClampedArray<ArrayBuffer> | null, level: number, cells: number}]} afar
  * @property {[args: {what: "listing" | "mosaic"}, result: {}]} stop what is under way
  */
 

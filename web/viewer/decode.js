@@ -60,7 +60,7 @@ const BLACK = [0, 0, 0, 255];
  *   quantiser?: import("./quantisers.js").Quantiser | null}>} Decoder
  */
 /**
- * @typedef {Readonly<{embedding: Int8Array, model_id: readonly string[],
+ * @typedef {Readonly<{embedding: Int8Array | Float32Array, model_id: readonly string[],
  *   code?: readonly (Uint8Array | null)[], datetime?: Float64Array}>} Coded rows that can be decoded
  */
 

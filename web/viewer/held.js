@@ -13,6 +13,12 @@ import { VerifiedObject, WHOLE_BYTES } from "./store.js";
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
 /** @typedef {import("./store.js").Range} Range */
 
+/**
+ * A shard, or without a prefix the pyramid, by content.
+ *
+ * @typedef {Pick<ShardRow, "sha256" | "length" | "blocks"> & {prefix?: string}} Stored
+ */
+
 export const CACHE_BYTES = 64 * 2 ** 20;
 
 /**
@@ -123,7 +129,7 @@ export class Held {
   /**
    * A whole shard, in one request.
    *
-   * @param {ShardRow} shard
+   * @param {Stored} shard
    */
   shard(shard) {
     return this.#whole(this.#file(shard));
@@ -132,7 +138,7 @@ export class Held {
   /**
    * Whether a whole shard is at hand.
    *
-   * @param {ShardRow} shard
+   * @param {Stored} shard
    */
   has(shard) {
     return this.#cache.has(shard.sha256);
@@ -141,14 +147,14 @@ export class Held {
   /**
    * Ranges of a shard, in as few requests as possible: what lies in them can then be read.
    *
-   * @param {ShardRow} shard
+   * @param {Stored} shard
    * @param {readonly Range[]} ranges
    * @returns {Promise<(start: number, end: number) => Uint8Array>}
    */
   async ranges(shard, ranges) {
     for (const [start, end] of ranges) {
       if (start >= 0 && start <= end && end <= shard.length) continue;
-      const name = `shard ${shard.sha256.slice(0, 12)}`;
+      const name = nameOf(shard);
       throw new Damaged(`${name}: expected ${shard.length} bytes, found a range to ${end}`);
     }
     const few = this.has(shard) || shard.length <= WHOLE_BYTES;
@@ -166,7 +172,7 @@ export class Held {
   /**
    * The blocks of ranges that are at hand, and the runs of those that are not.
    *
-   * @param {ShardRow} shard
+   * @param {Stored} shard
    * @param {readonly Range[]} ranges
    */
   #blocks(shard, ranges) {
@@ -183,7 +189,7 @@ export class Held {
   }
 
   /**
-   * @param {ShardRow} shard
+   * @param {Stored} shard
    * @param {Map<number, Uint8Array>} found
    * @param {number} start
    * @param {Uint8Array} body
@@ -197,9 +203,9 @@ export class Held {
     }
   }
 
-  /** @param {ShardRow} shard */
+  /** @param {Stored} shard */
   #file({ sha256, prefix, length, blocks }) {
-    const path = objectPath("shard", sha256, prefix);
+    const path = objectPath(prefix === undefined ? "pyramid" : "shard", sha256, prefix);
     const made = this.#files.get(sha256);
     const file = made ?? new VerifiedObject(this.#store, path, sha256, length, blocks);
     if (!made) this.#files.set(sha256, file);
@@ -216,6 +222,10 @@ export class Held {
     return data;
   }
 }
+
+/** @param {Stored} stored */
+const nameOf = ({ sha256, prefix }) =>
+  `${prefix === undefined ? "pyramid" : "shard"} ${sha256.slice(0, 12)}`;
 
 /** @type {Readonly<{found: Map<number, Uint8Array>, missing: Range[]}>} */
 const NOTHING = Object.freeze({ found: new Map(), missing: [] });
@@ -264,7 +274,7 @@ function extend(runs, start, end) {
 }
 
 /**
- * @param {ShardRow} shard
+ * @param {Stored} shard
  * @param {Map<number, Uint8Array>} blocks
  * @param {number} start
  * @param {number} end
@@ -274,7 +284,7 @@ function joined(shard, blocks, start, end) {
   for (let number = Math.floor(start / BLOCK); number * BLOCK < end; number++) {
     const block = blocks.get(number);
     if (!block) {
-      throw new Damaged(`shard ${shard.sha256.slice(0, 12)}: expected no bytes but its columns'`);
+      throw new Damaged(`${nameOf(shard)}: expected no bytes but its columns'`);
     }
     const from = Math.max(0, start - number * BLOCK);
     const until = Math.min(block.length, end - number * BLOCK);

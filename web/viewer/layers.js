@@ -19,6 +19,8 @@ const MOST_DECODED = 1500;
 // Longer sides of the pictures laid over the map.
 const HEAT_PIXELS = 512;
 const IMAGERY_PIXELS = 1600;
+const AFAR_PIXELS = 1024;
+const MEANS = "Means of";
 const TOO_MANY = `Zoom in: more than ${MOST_DECODED} places are in view.`;
 
 /** The layers of a map. @param {Archive} archive @param {ArchiveMap} map
@@ -32,9 +34,19 @@ export function makeLayers(archive, map, { change, fail }) {
   });
   const { imagery, heat, colour, ndvi } = controls;
   const note = byId("layer-note", HTMLSpanElement);
-  const turns = { imagery: makeTurns(), heat: makeTurns(), outlines: makeTurns() };
+  const turns = {
+    imagery: makeTurns(),
+    heat: makeTurns(),
+    outlines: makeTurns(),
+    afar: makeTurns(),
+  };
   /** What the imagery on the map is of, so that nothing is decoded twice. */
   let drawn = "";
+  /** Whether tiles in view are too many to outline, and to decode; and what is drawn instead. */
+  const many = { outlined: false, decoded: false };
+  let distant = "";
+  let hasPyramid = false;
+  let dated = false;
   /** @type {Set<string> | null} Cells in view that have tiles; null when not known. */
   let cells = null;
   imagery.addEventListener("change", () => change({ imagery: imagery.checked }));
@@ -43,24 +55,47 @@ export function makeLayers(archive, map, { change, fail }) {
     choice.addEventListener("change", () => change({ show: ndvi.checked ? "ndvi" : "colour" }));
   }
 
-  /** Lay a picture of the view over the map. @param {"imagery" | "heat"} name @param {number} most
-   * @param {(view: View) => Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null, more?: boolean}>} ask */
+  /** Lay a picture of the view over the map. @param {import("./map.js").PictureName} name
+   * @param {number} most
+   * @param {(view: View) => Promise<{pixels: Uint8ClampedArray<ArrayBuffer> | null, more?: boolean,
+   *   level?: number}>} ask @returns {Promise<boolean>} whether there was more than can be drawn */
   async function lay(name, most, ask) {
     const isLatest = turns[name]();
     try {
       const view = viewOf(map, most);
-      const { pixels, more } = await ask(view);
-      if (!isLatest()) return;
+      const { pixels, more = false, level } = await ask(view);
+      if (!isLatest()) return many.decoded;
       map.showPicture(name, pixels && canvasOf(pixels, view), view.bbox);
-      if (name === "imagery") note.textContent = more ? TOO_MANY : "";
+      if (name === "imagery") note.textContent = more && !hasPyramid ? TOO_MANY : "";
+      if (name === "afar") {
+        const what = `${level}-letter cells${dated ? ", all dates" : ""}`;
+        note.textContent = pixels ? `${MEANS} ${what}: zoom in to see tiles.` : "";
+      }
+      return more;
     } catch (error) {
-      if (!isLatest()) return;
+      if (!isLatest()) return many.decoded;
       if (name === "imagery") drawn = note.textContent = "";
+      if (name === "afar") distant = note.textContent = "";
       fail(error);
+      return false;
     }
   }
 
-  /** @param {"imagery" | "heat"} name */
+  /** Cells of the pyramid where single tiles are too many to draw.
+   * @param {Session["show"]} show */
+  async function showAfar(show) {
+    const wanted = hasPyramid && (many.outlined || many.decoded);
+    const of = wanted ? JSON.stringify([viewOf(map, AFAR_PIXELS), show]) : "";
+    if (of === distant) return;
+    distant = of;
+    if (wanted) await lay("afar", AFAR_PIXELS, (view) => archive.call("afar", { ...view, show }));
+    else {
+      clear("afar");
+      if (note.textContent?.startsWith(MEANS)) note.textContent = "";
+    }
+  }
+
+  /** @param {import("./map.js").PictureName} name */
   function clear(name) {
     turns[name]();
     map.showPicture(name, null);
@@ -76,6 +111,8 @@ export function makeLayers(archive, map, { change, fail }) {
       }
       ndvi.disabled = !summary.ndvi;
       heat.disabled = !summary.bits;
+      hasPyramid = summary.afar;
+      dated = summary.datetimes !== null;
     },
     /** @param {Session} session */
     show(session) {
@@ -92,9 +129,13 @@ export function makeLayers(archive, map, { change, fail }) {
       note.textContent = wanted ? "Decoding." : "";
       if (wanted) {
         const how = { datetime, limit: MOST_DECODED, show };
-        await lay("imagery", IMAGERY_PIXELS, (view) => archive.call("mosaic", { ...view, ...how }));
+        const ask = (/** @type {View} */ view) => archive.call("mosaic", { ...view, ...how });
+        many.decoded = await lay("imagery", IMAGERY_PIXELS, ask);
+        await showAfar(show);
       } else {
         clear("imagery");
+        many.decoded = false;
+        await showAfar(show);
         // A worker that is lost has nothing left to stop.
         await archive.call("stop", { what: "mosaic" }).catch(() => {});
       }
@@ -105,8 +146,8 @@ export function makeLayers(archive, map, { change, fail }) {
       if (wanted && ranked) await lay("heat", HEAT_PIXELS, (view) => archive.call("heat", view));
       else clear("heat");
     },
-    /** The outlines of the tiles in view, when they are few enough. */
-    async outlines() {
+    /** The outlines of the tiles in view, when they are few enough. @param {Session} session */
+    async outlines({ show }) {
       const isLatest = turns.outlines();
       cells = null;
       try {
@@ -115,6 +156,8 @@ export function makeLayers(archive, map, { change, fail }) {
         if (!isLatest()) return;
         cells = more ? null : new Set(geohash);
         map.showTiles(more ? [] : geohash.map(cellBounds));
+        many.outlined = more;
+        await showAfar(show);
       } catch (error) {
         if (isLatest()) fail(error);
       }

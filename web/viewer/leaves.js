@@ -124,13 +124,9 @@ function kindOf({ type, type_length: width, converted_type: converted, logical_t
     if (plain) return ["binary", "binary"];
   }
   if (type === "FIXED_LEN_BYTE_ARRAY" && plain) return ["fixed", `fixed(${width})`];
-  if (
-    type === "INT32" &&
-    logical?.type === "INTEGER" &&
-    logical.bitWidth === 8 &&
-    logical.isSigned
-  ) {
-    return ["int8", "int8"];
+  if (type === "INT32" && logical?.type === "INTEGER" && logical.isSigned) {
+    if (logical.bitWidth === 8) return ["int8", "int8"];
+    if (logical.bitWidth === 16) return ["int16", "int16"];
   }
   if (type === "INT64") {
     if (plain) return ["int64", "int64"];
@@ -179,7 +175,8 @@ function readChunk(raw, leaf, rows) {
     throw new RangeError(`a column at bytes ${start} to ${end}`);
   }
   const values = size(raw.num_values);
-  const most = leaf.kind === "int8" ? rows * MAX_LIST : MAX_ITEMS;
+  const numbers = leaf.kind === "int8" || leaf.kind === "int16";
+  const most = numbers ? rows * MAX_LIST : MAX_ITEMS;
   if (leaf.repeated ? values > most : values !== rows) {
     throw new RangeError(`${values} values of ${leaf.path.join(".")} in ${rows} rows`);
   }

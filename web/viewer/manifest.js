@@ -27,6 +27,7 @@ import {
  */
 
 /** @typedef {Readonly<{sha256: string, length: number, rows: number}>} TableRef */
+/** @typedef {import("./pyramid.js").PyramidRef} PyramidRef */
 
 /**
  * What every tile of an archive shares. height, width: pixels of a chip; gsd: metres a pixel;
@@ -64,7 +65,7 @@ import {
  *   settings: Settings, spaces: readonly Space[], models: TableRef | null,
  *   parts: readonly PartRef[], tiles: number, places: number,
  *   bytes: Readonly<Record<string, number>>, scenes: number, attribution: string,
- *   overview: TableRef | null, pyramid: TableRef | null}>} Generation
+ *   overview: TableRef | null, pyramid: PyramidRef | null}>} Generation
  */
 
 export const POINTER = "embarchive.json";
@@ -85,6 +86,7 @@ const PLACES = {
 };
 const POINTER_SHAPE = { generation: "int", manifest: "str", length: "int", commit_id: "str" };
 const TABLE_SHAPE = { sha256: "str", length: "int", rows: "int" };
+const PYRAMID_SHAPE = { ...TABLE_SHAPE, footer_length: "int", level: "int", blocks: "str" };
 const SPACE_SHAPE = {
   space_id: "str",
   encoder: "str?",
@@ -173,6 +175,7 @@ const PATTERNS = {
   manifest: SHA,
   parent: SHA,
   sha256: SHA,
+  blocks: SHA,
   encoder: SHA,
   commit_id: /^[0-9a-f]{32}$/,
   prefix: new RegExp(`^$|${CELL.source}`),
@@ -270,8 +273,8 @@ export function parseGeneration(data, name = "generation") {
   const values = readDocument(data, name, MAX_GENERATION);
   /** @type {Generation} */
   const plain = build(GENERATION_SHAPE, values, name, PATTERNS);
-  const table = (/** @type {"models" | "overview" | "pyramid"} */ key) =>
-    plain[key] && build(TABLE_SHAPE, plain[key], `${name} ${key}`, PATTERNS);
+  const table = (/** @type {"models" | "overview" | "pyramid"} */ key, shape = TABLE_SHAPE) =>
+    plain[key] && build(shape, plain[key], `${name} ${key}`, PATTERNS);
   const generation = Object.freeze({
     ...plain,
     settings: readSettings(plain.settings, `${name}: settings`),
@@ -279,7 +282,7 @@ export function parseGeneration(data, name = "generation") {
     parts: Object.freeze(plain.parts.map((one) => readPart(one, `${name} part`))),
     models: table("models"),
     overview: table("overview"),
-    pyramid: table("pyramid"),
+    pyramid: /** @type {PyramidRef | null} */ (table("pyramid", PYRAMID_SHAPE)),
   });
   const rows = generation.parts.reduce((sum, part) => sum + part.rows, 0);
   if (rows !== generation.tiles) {

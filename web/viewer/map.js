@@ -8,6 +8,7 @@ import { boxOf, makeRectangleTool, round, wrap } from "./rectangle.js";
 
 /**
  * @typedef {readonly number[]} Box  west south east north, degrees; west > east over the antimeridian
+ * @typedef {"afar" | "imagery" | "heat"} PictureName
  * @typedef {object} Heard
  * @property {(lon: number, lat: number) => void} onPick   a place was clicked
  * @property {(box: [number, number, number, number]) => void} onRectangle
@@ -92,7 +93,7 @@ export function createMap(element, heard) {
     showRegion: (box) => put(map, "region", box ? [polygon(box)] : []),
     /** Mark one hit. @param {number | null} rank */
     markHit: (rank) => map.setFilter("hit-marked", ["==", ["get", "rank"], rank ?? -1]),
-    /** A picture over a box, under the hits; null takes it away. @param {"imagery" | "heat"} name
+    /** A picture over a box, under the hits; null takes it away. @param {PictureName} name
      * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
     showPicture: (name, canvas, box) => showPicture(map, name, canvas, box),
     /** Bring a box into view, beside the panel. @param {Box} box @param {boolean} [gently] */
@@ -167,7 +168,7 @@ function collection(features) {
   return { type: "FeatureCollection", features };
 }
 
-/** @param {maplibre.Map} map @param {"imagery" | "heat"} name
+/** @param {maplibre.Map} map @param {PictureName} name
  * @param {HTMLCanvasElement | null} canvas @param {Box} [box] */
 function showPicture(map, name, canvas, box) {
   if (map.getLayer(name)) map.removeLayer(name);

@@ -365,7 +365,7 @@ async function paint() {
 function viewed() {
   if (!summary) return;
   keep({ view: map.view() });
-  void layers.outlines();
+  void layers.outlines(session);
   void layers.heat(session, shown.ranked);
   void layers.imagery(session, datetime());
 }

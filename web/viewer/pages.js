@@ -3,8 +3,8 @@
  * in, arrays out. Every count is checked against the bytes that must hold it.
  */
 
-/** @typedef {"string" | "binary" | "fixed" | "int8" | "int64" | "float" | "double"} Kind */
-/** @typedef {any[] | Uint8Array | Int8Array | Float32Array | Float64Array} Values */
+/** @typedef {"string" | "binary" | "fixed" | "int8" | "int16" | "int64" | "float" | "double"} Kind */
+/** @typedef {any[] | Uint8Array | Int8Array | Int16Array | Float32Array | Float64Array} Values */
 /** @typedef {import("./leaves.js").Leaf} Leaf */
 
 /**
@@ -15,6 +15,16 @@
 const ASCII = new TextDecoder("latin1");
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const MAX_INDEX_BITS = 20;
+// Bytes of a plain value, at least.
+const LEAST = Object.freeze({
+  string: 4,
+  binary: 4,
+  int8: 4,
+  int16: 4,
+  int64: 8,
+  float: 4,
+  double: 8,
+});
 
 /**
  * An array for n values; those never set are null, NaN or 0.
@@ -27,6 +37,7 @@ const MAX_INDEX_BITS = 20;
 export function allocate(kind, n, width) {
   if (kind === "fixed") return new Uint8Array(n * width);
   if (kind === "int8") return new Int8Array(n);
+  if (kind === "int16") return new Int16Array(n);
   if (kind === "float") return new Float32Array(n).fill(NaN);
   if (kind === "string" || kind === "binary") return new Array(n).fill(null);
   return new Float64Array(n).fill(NaN);
@@ -245,9 +256,7 @@ function unpack(bytes, at, width, out, n, count) {
  * @returns {Values}
  */
 export function readPlain(kind, body, count, width) {
-  const least = { string: 4, binary: 4, fixed: width, int8: 4, int64: 8, float: 4, double: 8 }[
-    kind
-  ];
+  const least = { ...LEAST, fixed: width }[kind];
   if (count * least > body.length) throw new RangeError(`${count} values in ${body.length} bytes`);
   if (kind === "string") return texts(body, count);
   if (kind === "binary") return binaries(body, count);
@@ -255,14 +264,17 @@ export function readPlain(kind, body, count, width) {
   if (kind === "fixed") return bytes;
   if (kind === "float") return new Float32Array(bytes.buffer);
   if (kind === "double") return new Float64Array(bytes.buffer);
-  return kind === "int8" ? int8s(bytes) : int64s(bytes);
+  if (kind === "int8") return Int8Array.from(fitting(bytes, 128));
+  return kind === "int16" ? Int16Array.from(fitting(bytes, 32_768)) : int64s(bytes);
 }
 
-/** @param {Uint8Array} bytes of int32 */
-function int8s(bytes) {
+/** @param {Uint8Array} bytes of int32 @param {number} limit */
+function fitting(bytes, limit) {
   const wide = new Int32Array(bytes.buffer);
-  if (wide.some((value) => value < -128 || value > 127)) throw new RangeError("int8 of more bits");
-  return Int8Array.from(wide);
+  if (wide.some((value) => value < -limit || value >= limit)) {
+    throw new RangeError(`a number that is not below ${limit}`);
+  }
+  return wide;
 }
 
 /** @param {Uint8Array} bytes */

@@ -101,7 +101,7 @@ export class Quantiser {
   /**
    * What networks take, float32 (n, D), of decoded int8 (n, dim).
    *
-   * @param {Int8Array} q
+   * @param {Int8Array | Float32Array} q or means of such
    */
   restore(q) {
     const { dim } = this;

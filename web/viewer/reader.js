@@ -5,7 +5,9 @@
 import { BadInput } from "./errors.js";
 import { isEverything, rowMask } from "./filters.js";
 import { Cache, Held, Once } from "./held.js";
+import { readColumns } from "./parquet.js";
 import { parsePart } from "./parts.js";
+import { CELL_COLUMNS, checkRef, groupsOf, parsePyramid, readCells } from "./pyramid.js";
 import { fetchQuantiser } from "./quantisers.js";
 import { rowGroups } from "./reads.js";
 import { concat, merge, take, withColumns } from "./rows.js";
@@ -207,6 +209,32 @@ export class Reader {
       tables.set(group, table);
     }
     return groups.map((group) => /** @type {Table} */ (tables.get(group)));
+  }
+
+  /**
+   * Cells of the pyramid of a space and level that meet a filter's box, sorted by geohash; reads
+   * the footer, and the row groups that the filter needs. Throws Damaged.
+   *
+   * @param {import("./pyramid.js").PyramidRef} ref
+   * @param {string} spaceId
+   * @param {number} level
+   * @param {Filter} wanted
+   * @returns {Promise<import("./pyramid.js").Cells>}
+   */
+  async level(ref, spaceId, level, wanted) {
+    checkRef(ref);
+    const dim = (await this.quantiser(spaceId))?.dim ?? this.settings.dim;
+    const metadata = await this.#once.get(`pyramid ${ref.sha256}`, async () => {
+      const start = ref.length - ref.footer_length;
+      const bytesAt = await this.#held.ranges(ref, [[start, ref.length]]);
+      return parsePyramid(bytesAt(start, ref.length), dim, ref);
+    });
+    const own = groupsOf(metadata, spaceId, level);
+    const groups = rowGroups(metadata, wanted).filter((group) => own.includes(group));
+    const ranges = columnRanges(metadata, groups, CELL_COLUMNS);
+    const bytesAt = await this.#held.ranges(ref, ranges);
+    const columns = await readColumns(metadata, groups, CELL_COLUMNS, bytesAt);
+    return readCells(columns, ref, { spaceId, level, wanted });
   }
 
   /**

@@ -67,6 +67,29 @@ export class Models {
   }
 
   /**
+   * The decoder of a model for embeddings alone, without what is coded beside them; of a region
+   * with a network of its own the one that its space shares. Throws as `decoder`.
+   *
+   * @param {string} modelId
+   * @returns {Promise<Decoder>}
+   */
+  async plainDecoder(modelId) {
+    const decoder = await this.decoder(modelId);
+    if (decoder.codeScale === null) return { ...decoder, codes: null };
+    const row = (await this.table()).find((model) => model.model_id === modelId);
+    const space = this.#generation.spaces.find(({ space_id: id }) => id === row?.space_id);
+    if (!space?.backbone) {
+      throw new BadInput(`decode: expected a shared decoder, space ${row?.space_id} has none`);
+    }
+    const { backbone, backbone_length: length } = space;
+    const network = await this.#once.get(`plain ${backbone}`, async () => {
+      const { arch } = decoder.network;
+      return new Network(arch, await this.#weights(arch, backbone, length, "backbone"), null);
+    });
+    return { ...decoder, network, codeScale: null, codes: null };
+  }
+
+  /**
    * @param {ModelRow} row
    * @returns {Promise<Decoder>}
    */

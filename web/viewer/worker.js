@@ -2,6 +2,7 @@
  * The archive in a worker: answers the page's calls, see `Verbs` of `client.js`.
  */
 
+import { paintAfar } from "./afar.js";
 import { openArchive } from "./archive.js";
 import { ndviBands } from "./decode.js";
 import { BadInput, toPlain } from "./errors.js";
@@ -68,6 +69,7 @@ class Desk {
   #listing = new AbortController();
   #painting = new AbortController();
   #mosaic = new AbortController();
+  #afar = new AbortController();
 
   /** @param {Sources} sources */
   constructor(sources) {
@@ -84,6 +86,7 @@ class Desk {
     if (verb === "open") return (this.#opening = this.open(args));
     await this.#opening;
     if (verb === "mosaic") return this.mosaic(args);
+    if (verb === "afar") return this.afar(args);
     const answer = this.#answerOf(verb, args, tell);
     this.#urgent.add(answer);
     try {
@@ -207,10 +210,28 @@ class Desk {
       for (const tile of pictures) {
         paste(mosaic, tile, cells.subarray(tile.index * 4, tile.index * 4 + 4));
       }
-      while (this.#urgent.size) await Promise.allSettled(this.#urgent);
+      await this.#turn();
     }
     signal.throwIfAborted();
     return { pixels: new Uint8ClampedArray(mosaic.pixels.buffer), tiles: rows.n, more };
+  }
+
+  /**
+   * Cells of the pyramid in a view, each in one colour; no pixels where there are none. A later
+   * call ends this one.
+   *
+   * @param {import("./afar.js").View} view
+   */
+  async afar(view) {
+    this.#afar.abort();
+    this.#afar = new AbortController();
+    const { signal } = this.#afar;
+    return paintAfar(this.archive, view, { signal, turn: () => this.#turn() });
+  }
+
+  /** Until nobody waits for an answer. */
+  async #turn() {
+    while (this.#urgent.size) await Promise.allSettled(this.#urgent);
   }
 
   /** @param {{what: "listing" | "mosaic"}} args */
@@ -270,6 +291,7 @@ function summaryOf(archive) {
     datetimes: archive.datetimes,
     ndvi: ndviBands(s.bands) !== null,
     decodes: archive.decodes,
+    afar: generation.pyramid !== null,
   };
 }
 
