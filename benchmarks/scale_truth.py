@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import faiss
 import made_archive
 import numpy as np
 import synthetic
@@ -23,11 +23,14 @@ PIECE = 8_192
 
 @dataclass(frozen=True)
 class Truth:
-    """queries int8 (q, D); of their ten nearest rows: squared distances float64 (q, 10), vectors
-    int8 (q, 10, D) and numbers of their prefixes (q, 10); means (p, D) and rows (p,) of each
-    prefix; sample: some rows (s, D)."""
+    """queries int8 (q, D); boxes (b, 4), asked for by the first of them, and the squared distance
+    of the tenth nearest there (b,); of the ten nearest rows of all: squared distances float64
+    (q, 10), vectors int8 (q, 10, D) and numbers of their prefixes (q, 10); means (p, D) and rows
+    (p,) of each prefix; sample: some rows (s, D)."""
 
     queries: Int8s
+    boxes: NDArray[np.float64]
+    box_tenth: NDArray[np.float64]
     gaps: NDArray[np.float64]
     vectors: Int8s
     prefix: NDArray[np.int64]
@@ -36,16 +39,19 @@ class Truth:
     sample: Int8s
 
 
-def truth_of(tiles: int) -> Truth:
-    """Kept beside the archives."""
+def path_of(tiles: int) -> Path:
+    """Where the answers lie, a .npz with the fields of Truth; made if need be."""
     path = synthetic.folder() / f"truth-{tiles}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return Truth(**{name: kept[name] for name in kept.files})
-    found = scan(tiles)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **asdict(found))
-    return found
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **asdict(scan(tiles)))
+    return path
+
+
+def truth_of(tiles: int) -> Truth:
+    """All of it."""
+    with np.load(path_of(tiles)) as kept:
+        return Truth(**{name: kept[name] for name in kept.files})
 
 
 def portions(tiles: int) -> Iterator[tuple[str, Int8s]]:
@@ -80,7 +86,10 @@ def scan(tiles: int) -> Truth:
                 owner[one] = np.concatenate([owner[one], np.full(len(near), number)])[best]
                 vectors[one] = np.concatenate([vectors[one], part[near]])[best]
     kept = np.concatenate(sample)
-    return Truth(queries, gaps, vectors, owner, np.stack(means), np.array(rows), kept)
+    return Truth(
+        queries, some_boxes(), in_boxes(), gaps, vectors, owner, np.stack(means), np.array(rows),
+        kept,
+    )  # fmt: skip
 
 
 def distances(asked: Floats, rows: Int8s) -> Floats:
@@ -133,6 +142,8 @@ def by_prefix(truth: Truth) -> tuple[float, float]:
 
 def by_lists(truth: Truth, count: int) -> tuple[float, float]:
     """The same with the lists of an inverted file: k-means of a sample, whose lists tell sizes."""
+    import faiss
+
     means = faiss.Kmeans(truth.sample.shape[1], count, niter=12, seed=1, max_points_per_centroid=96)
     rows = truth.sample.astype(np.float32)
     means.train(rows)
