@@ -99,9 +99,9 @@ def distances(asked: Floats, rows: Int8s) -> Floats:
     return np.asarray(square + np.einsum("nd,nd->n", asked, asked)[:, None])
 
 
-def some_boxes() -> NDArray[np.float64]:
-    """Boxes (b, 4) in the first two prefixes, which are neighbours and in every archive."""
-    sides = grid.bounds(np.array(made_archive.prefixes(2)))
+def some_boxes(count: int = 2) -> NDArray[np.float64]:
+    """Boxes (b, 4) in the first one or two prefixes, which are neighbours and in every archive."""
+    sides = grid.bounds(np.array(made_archive.prefixes(count)))
     low, high = sides[:, :2].min(axis=0), sides[:, 2:].max(axis=0)
     corner = low + np.random.default_rng(7).random((BOXES, 2)) * (high - low - BOX)
     return np.concatenate([corner, corner + BOX], axis=1)
