@@ -311,6 +311,22 @@ def merged(old: list[Row], new: list[Row]) -> list[Row]:
     return sorted(both.values(), key=lambda one: (one["tiles"], one["query"] == "build"))
 
 
+def kept() -> list[Row]:
+    """The lines so far."""
+    path = report.HERE / "results" / "scale.json"
+    found: list[Row] = []
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return found
+
+
+def keep(new: list[Row]) -> list[Row]:
+    """All lines, with the new ones, saved."""
+    found = merged(kept(), new)
+    print(report.save("scale", found), file=sys.stderr)
+    return found
+
+
 def judge(rows: list[Row]) -> int:
     """1 where a promise is not kept."""
     ours = {(one["query"], one["tiles"]): one for one in rows if one["engine"] == "embarchive"}
@@ -346,16 +362,13 @@ def main() -> int:
         engine, tiles, query = asked.child
         print(json.dumps(child(engine, int(tiles), query)))
         return 0
-    path, found = report.HERE / "results" / "scale.json", []
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    found = kept()
     if "manifest" in asked.engines:
-        found = merged(found, opened())
+        found = keep(opened())
     for tiles in asked.tiles:
         for engine in asked.engines:
             if engine != "manifest" and tiles <= MOST.get(engine, tiles):
-                found = merged(found, measured(engine, tiles, list(asked.queries)))
-                print(report.save("scale", found), file=sys.stderr)
+                found = keep(measured(engine, tiles, list(asked.queries)))
     return judge(found)
 
 
