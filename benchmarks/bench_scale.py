@@ -5,8 +5,8 @@ Synthetic archives (synthetic.py), made below EMBARCHIVE_SCALE if they are not t
 that no archive holds; truth is a scan of all int8 vectors. Each line is a process of its own, and
 each query cold: it opens the archive or table anew, on a local disk. seconds is the median of the
 queries, requests and bytes_read the largest: what the store counts, of others what the system says
-that the process read. "build" of an archive is made by one process, rows included; of others it is
-without making the rows. peak_mb is of the whole process.
+that the process read. "build" of an archive without overview is with making its rows, with one of
+the overview alone, and of others it is without making the rows. peak_mb is of the whole process.
 
     python benchmarks/bench_scale.py [--tiles N ...] [--engines NAME ...] [--queries NAME ...]
 """
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,14 +35,18 @@ from numpy.typing import NDArray
 from scale_truth import RECALL, K
 
 import embarchive
+from embarchive import make_overview
 from embarchive.filters import make_filter
+from embarchive.store import open_store
 
 Row = dict[str, Any]
 TILES = (100_000, 1_000_000, 10_000_000, 50_000_000)
 # These carry only what a search looks at.
 LEAN = 10_000_000
 SHARDS = (1_000, 10_000, 100_000)
-ENGINES = ("embarchive", "duckdb", "lancedb", "lists")
+# An archive with its overview, which is beside one without.
+OURS = ("embarchive", "no overview")
+ENGINES = (*OURS, "duckdb", "lancedb", "lists")
 QUERIES = ("open", "box", "whole", "build")
 # Of LanceDB only as many rows as its float32 numbers find room for.
 MOST = {"lancedb": 10_000_000}
@@ -69,21 +75,23 @@ def row(engine: str, tiles: int, query: str, **values: Any) -> Row:
 
 def child(engine: str, tiles: int, query: str) -> Row:
     """One line."""
+    if query == "overview":
+        return overview(tiles)
     if query == "build":
         return built(engine, tiles)
-    if engine == "embarchive":
-        return ask_archive(tiles, query)
+    if engine in OURS:
+        return ask_archive(engine, tiles, query)
     if engine == "manifest":
         return open_manifest(tiles)
     return ask_rival(engine, tiles, query)
 
 
-def ask_archive(tiles: int, query: str) -> Row:
+def ask_archive(engine: str, tiles: int, query: str) -> Row:
     """Opening, with the plan of a box, or searches."""
     with np.load(scale_truth.path_of(tiles)) as kept:
         asked, boxes = kept["queries"], kept["boxes"]
         tenth = kept["box_tenth"] if query == "box" else kept["gaps"][:, -1]
-    root = path_of("embarchive", tiles)
+    root = path_of(engine, tiles)
     whole, share = query == "whole", []
 
     def once(number: int) -> tuple[NDArray[np.float64], int, int]:
@@ -95,7 +103,7 @@ def ask_archive(tiles: int, query: str) -> Row:
         else:
             hits = archive.search(asked[number], k=K, bbox=box)
             found = squared(archive, hits)
-            share.append(share_of(archive, hits, box))
+            share.append(float(hits.schema.metadata[b"share_read"]))
         return found, archive.store.requests, archive.store.bytes_read
 
     found, values = cold(once, len(asked))
@@ -109,7 +117,7 @@ def ask_archive(tiles: int, query: str) -> Row:
         values["recall10"] = scale_truth.recall(tables, tenth[: len(tables)])
         values["share_read"] = max(share)
     shards = archive.info()["shards"]
-    return row("embarchive", tiles, query, shards=shards, peak_mb=peak_mb(), **values)
+    return row(engine, tiles, query, shards=shards, peak_mb=peak_mb(), **values)
 
 
 def squared(archive: embarchive.Archive, hits: Any) -> NDArray[np.float64]:
@@ -117,12 +125,14 @@ def squared(archive: embarchive.Archive, hits: Any) -> NDArray[np.float64]:
     return np.asarray(hits["score"].to_numpy() / archive.spaces[-1].scale ** 2)
 
 
-def share_of(archive: embarchive.Archive, hits: Any, box: Any) -> float:
-    """Share of all rows that a search looked at: what it says itself, or those of its shards."""
-    told = (hits.schema.metadata or {}).get(b"share_read")
-    if told is not None:
-        return float(told)
-    return archive.plan(make_filter(box, None, None, None)).rows / len(archive)
+def overview(tiles: int) -> Row:
+    """Makes that of an archive; what it took is kept beside."""
+    path = path_of("embarchive", tiles)
+    began = time.perf_counter()
+    told = make_overview.make(open_store(path), progress=lambda *_: None)
+    told = {"seconds": time.perf_counter() - began, "peak_mb": peak_mb(), "bytes": told["bytes"]}
+    path.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+    return told
 
 
 def open_manifest(shards: int) -> Row:
@@ -204,19 +214,22 @@ def cold(once: Asked, most: int) -> tuple[list[NDArray[np.float64]], Row]:
 def built(engine: str, tiles: int) -> Row:
     """Seconds and bytes of what is built; an archive says what it took when it was made."""
     path = path_of(engine, tiles)
-    if engine == "embarchive":
+    if engine in OURS:
         told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        seconds, peak = told["seconds"], told["peak_mb"]
+        seconds, peak, size = told["seconds"], told["peak_mb"], told.get("bytes")
     else:
-        seconds, peak = rival_of(engine, tiles).build(tiles), peak_mb()
-    return row(
-        engine, tiles, "build", seconds=seconds, peak_mb=peak, bytes_stored=bytes_below(path)
-    )
+        seconds, peak, size = rival_of(engine, tiles).build(tiles), peak_mb(), None
+    size = bytes_below(path) if size is None else size
+    return row(engine, tiles, "build", seconds=seconds, peak_mb=peak, bytes_stored=size)
 
 
 def path_of(engine: str, tiles: int) -> Path:
     """Where the rows of an engine lie."""
-    name = {"embarchive": f"{tiles}", "duckdb": f"duckdb-{tiles}.parquet"}
+    name = {
+        "embarchive": f"overview-{tiles}",
+        "no overview": f"{tiles}",
+        "duckdb": f"duckdb-{tiles}.parquet",
+    }
     return synthetic.folder() / name.get(engine, f"{engine}-{tiles}")
 
 
@@ -273,14 +286,23 @@ def measured(engine: str, tiles: int, queries: list[str]) -> list[Row]:
         return lists(tiles) if "whole" in queries else []
     scale_truth.path_of(tiles)
     path, names = path_of(engine, tiles), [name for name in QUERIES if name in queries]
-    if engine == "embarchive" and not path.exists():
-        command = [sys.executable, made_archive.__file__, str(path), str(tiles)]
-        subprocess.run(command + ["--lean"] * (tiles >= LEAN), check=True)
-    if engine != "embarchive":
-        names = [name for name in ("build", "box", "whole") if name in names]
-        if not path.exists() and "build" not in names:
-            names = ["build", *names]
+    if engine in OURS:
+        make_archive(tiles, engine == "embarchive")
+    elif not path.exists():
+        names = list(dict.fromkeys(["build", *names]))
+    names = [name for name in names if engine in OURS or name != "open"]
     return [run(engine, tiles, name) for name in names]
+
+
+def make_archive(tiles: int, with_overview: bool) -> None:
+    """An archive, and one of the same files with an overview, if they are not there."""
+    plain, path = (path_of(engine, tiles) for engine in ("no overview", "embarchive"))
+    if not plain.exists():
+        command = [sys.executable, made_archive.__file__, str(plain), str(tiles)]
+        subprocess.run(command + ["--lean"] * (tiles >= LEAN), check=True)
+    if with_overview and not path.exists():
+        shutil.copytree(plain, path, copy_function=os.link)
+        run("embarchive", tiles, "overview")
 
 
 def run(engine: str, tiles: int, query: str) -> Row:
