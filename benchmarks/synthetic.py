@@ -34,7 +34,7 @@ PRIOR = 2
 # Blocks of cells in geohash order, from the coarsest: bits of the index within the block, and how
 # likely one copies the component of the block around it.
 BLOCKS = ((15, 0.5), (10, 0.6), (6, 0.85), (2, 0.85), (0, 0.85))
-ANOTHER_DATE = 0.5
+ANOTHER_DATE = 0.8
 # Shares of the variance within a component that rows, 2 x 2 and 8 x 8 blocks have of their own.
 SHARES = ((0, 0.5), (2, 0.25), (6, 0.25))
 STREAM, QUERIES = 1, 2
