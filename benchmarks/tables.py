@@ -121,7 +121,14 @@ def scale(rows: list[Row]) -> list[Row]:
     names = ("query", "tiles", "engine", "setting", "seconds", "requests", "bytes_read",
              "share_read", "recall10", "peak_mb")  # fmt: skip
     some = [row for row in rows if row["query"] in ("box", "whole") and row["seconds"]]
-    some.sort(key=lambda row: (row["query"], row["tiles"], row["engine"] != "embarchive"))
+    some.sort(
+        key=lambda row: (
+            row["query"],
+            row["tiles"],
+            row["engine"] != "embarchive",
+            row["engine"] != "no overview",
+        )
+    )
     return [{key: row[key] for key in names} for row in some]
 
 
