@@ -122,6 +122,8 @@ bench: .venv/ready .venv/imagery .venv/codecs browser
 	$(BIN)/python benchmarks/bench_single_band.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_import.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_search_speed.py || status=$$?; \
+	$(BIN)/python benchmarks/synthetic.py || status=$$?; \
+	$(BIN)/python benchmarks/bench_scale.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_tile2vec.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_quantisers.py || status=$$?; \
 	$(BIN)/python benchmarks/bench_pyramid.py || status=$$?; \

@@ -4,7 +4,7 @@ archive on disk.
 In memory: random codes, every answer compared with faiss's. All engines take turns for some
 rounds, so that they meet the same machine; qps is the median, `ours_times` the median over rounds
 of our qps to theirs. The row "memory" is the bound for one query at a time: how often all codes can
-be read. Of an archive: a made one of at least ROWS_ON_DISK rows, in a process of its own.
+be read. Of an archive: a synthetic one of ROWS_ON_DISK rows, in a process of its own.
 
     python benchmarks/bench_search_speed.py
 """
@@ -204,7 +204,7 @@ def main() -> None:
     asked = rng.integers(0, 256, (BATCH, WIDTH), dtype=np.uint8)
     found = [one for threads in (1, 2) for one in measure(codes, asked, threads)]
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), ROWS_ON_DISK)
+        make(Path(folder), ROWS_ON_DISK, dates=4)
         command = [sys.executable, __file__, "disk", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found += json.loads(done.stdout)

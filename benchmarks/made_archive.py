@@ -1,53 +1,101 @@
-"""A made archive of any size in the real formats, a prefix at a time: clustered vectors."""
+"""A made archive of any size in the real formats, a prefix at a time, of synthetic embeddings.
+
+python benchmarks/made_archive.py ROOT ROWS [--dates N] [--lean]
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
+import resource
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import synthetic
+from numpy.typing import NDArray
 
-from embarchive import grid, manifest, rows, shards
+from embarchive import digests, grid, manifest, rows, shards
 from embarchive.additions import Addition, add_to_archive
+from embarchive.manifest import ShardRow, object_path
+from embarchive.prefixes import put_shard
 from embarchive.quantize import SimHash, fit_simhash
+from embarchive.recipe import Settings
 from embarchive.store import open_store
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings
+DIM, BITS, CELLS = synthetic.DIM, 128, 32**3
+FIRST = datetime(2023, 5, 1, 10, 30, tzinfo=UTC)
+SPACE = "synthetic-1"
+SAMPLE = 20_000
 
-DIM, BITS, DATES, KINDS = 64, 128, 4, 200
-CELLS = 32**3
 
-
-def make(root: Path, count: int) -> int:
-    """Write an archive of at least `count` rows: every cell of some prefixes on four dates. Gives
-    the number of rows."""
-    store = open_store(root)
-    put = lambda kind, data, prefix=None: _put(store, kind, data, prefix)  # noqa: E731
-    kinds = np.random.default_rng(1).normal(0, 25, (KINDS, DIM))
-    simhash = fit_simhash(_vectors(kinds, 4000, 0), BITS, 0)
+def make(root: Path, count: int, dates: int = 1, lean: bool = False) -> int:
+    """Write an archive of `count` rows: all cells of some prefixes, of the last one the first, each
+    on `dates` dates. lean: of what no search looks at only what can be compressed away. Gives the
+    number of rows, which is a multiple of `dates`."""
+    model, store = synthetic.load(), open_store(root)
+    simhash = fit_simhash(synthetic.draw(model, SAMPLE, 1), BITS, 0)
     assert simhash is not None
-    model = put("model", b"no weights")
+    weights = _put(store, b"no weights")
     space = manifest.Space(
-        space_id="made-1", encoder=put("model", b"encoder"), encoder_length=7, dim=DIM, metric="l2",
-        scale=SCALE, simhash=simhash.to_json(), saturation={},
+        space_id=SPACE, encoder=_put(store, b"no encoder"), encoder_length=10, dim=DIM, metric="l2",
+        scale=model.scale, simhash=simhash.to_json(), trained={"synthetic": model.name},
     )  # fmt: skip
-    found = []
-    prefixes = _prefixes(-(-count // (CELLS * DATES)))
-    for number, prefix in enumerate(prefixes):
-        for shard in shards.write_shards(_rows(prefix, kinds, simhash, model, number), EMB):
-            put("shard", shard.data, prefix)
-            found.append(_shard_row(shard, prefix, space.space_id, put))
-    models = ({"model_id": model, "length": 10, "kind": "shared", "region": "made",
-               "space_id": space.space_id, "mse": 1e-4},)  # fmt: skip
+    left, found, emb = count // dates, [], {"emb:type": "chip", "emb:dimensions": DIM}
+    for prefix in prefixes(-(-left // CELLS)):
+        some = min(left, CELLS)
+        vectors = synthetic.of_prefix(model, prefix, dates)[:some].reshape(-1, DIM)
+        table = _rows(prefix, vectors, dates, simhash, lean)
+        for shard in shards.write_shards(table, emb | {"data_type": "int8"}):
+            found.append(put_shard(store, shard, prefix, SPACE))
+        left -= some
+    models = ({"model_id": weights, "length": 10, "kind": "shared", "region": "synthetic",
+               "space_id": SPACE, "mse": 1e-4},)  # fmt: skip
     addition = Addition(
-        settings=make_settings(3), shards=tuple(found), models=models, spaces=(space,),
-        scenes=DATES, places=CELLS * len(prefixes),
+        make_settings(model.name), tuple(found), models, (space,), scenes=dates,
+        places=count // dates,
     )  # fmt: skip
     add_to_archive(store, lambda _: addition)
-    return CELLS * DATES * len(prefixes)
+    return count // dates * dates
+
+
+def make_manifest(root: Path, count: int) -> None:
+    """A manifest alone, of `count` shards of 1,024 rows that are nowhere: what opening and planning
+    cost."""
+    store = open_store(root)
+    found = []
+    for prefix in prefixes(-(-count // 1024)):
+        names = [prefix + a + b for a in grid.ALPHABET for b in grid.ALPHABET]
+        sides = grid.bounds(np.array(names)).tolist()
+        for name, box in zip(names, sides, strict=True):
+            west, south, east, north = box
+            found.append(ShardRow(
+                prefix=name, space_id=SPACE, sha256=digests.sha256(name.encode()), length=76_000,
+                footer_length=8_000, blocks=digests.sha256(b"of " + name.encode()), rows=1_024,
+                geohash_min=f"{name}00", geohash_max=f"{name}zz",
+                bbox=(west, south, east, north), datetime_min=FIRST, datetime_max=FIRST,
+                model_ids=(),
+            ))  # fmt: skip
+    space = manifest.Space(
+        space_id=SPACE, encoder=None, encoder_length=0, dim=DIM, metric="l2", scale=1.0
+    )
+    settings = make_settings("no rows", prefix=5, precision=7, bits=0)
+    addition = Addition(settings, tuple(found[:count]), spaces=(space,), places=count)
+    add_to_archive(store, lambda _: addition)
+
+
+def make_settings(name: str, prefix: int = 3, precision: int = 6, bits: int = BITS) -> Settings:
+    """Settings of a synthetic archive."""
+    return Settings(
+        precision=precision, gsd=25.0, height=48, width=48,
+        bands=("B02", "B03", "B04"), units="reflectance", region_prefix=3,
+        shard_prefix=prefix, indices={}, dim=DIM, bits=bits, codec="shared", min_cover=0.5,
+        min_valid=0.1, title=f"synthetic, for tests of scale ({name})",
+    )  # fmt: skip
 
 
 def cells(prefix: str) -> Iterator[str]:
@@ -56,34 +104,54 @@ def cells(prefix: str) -> Iterator[str]:
     return (prefix + a + b + c for a in letters for b in letters for c in letters)
 
 
-def _prefixes(count: int) -> list[str]:
-    """Neighbouring prefixes: those of u and its neighbours in order."""
+def prefixes(count: int) -> list[str]:
+    """Neighbouring prefixes of three characters: those of u and its neighbours in order."""
     letters = grid.ALPHABET
     return [a + b + c for a in "usgevt" for b in letters for c in letters][:count]
 
 
-def _vectors(kinds: np.ndarray, count: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((count, DIM), dtype=np.float32) * 10
-    noisy = kinds[rng.integers(len(kinds), size=count)] + noise
-    return np.clip(np.rint(noisy), -127, 127).astype(np.int8)
-
-
 def _rows(
-    prefix: str, kinds: np.ndarray, simhash: SimHash, model: str, number: int
-) -> rows.pa.Table:
-    vectors = _vectors(kinds, CELLS * DATES, number + 1)
-    names = np.repeat(np.array(list(cells(prefix))), DATES)
-    rng = np.random.default_rng(number)
-    fixed = {
-        "model_id": [model] * len(names),
-        "source": [f"scene-{date}" for date in range(DATES)] * CELLS,
-        "input_digest": [int(i).to_bytes(8, "big") for i in range(len(names))],
-        "valid_fraction": rng.uniform(0.5, 1, len(names)),
+    prefix: str, vectors: NDArray[np.int8], dates: int, simhash: SimHash, lean: bool
+) -> pa.Table:
+    places = len(vectors) // dates
+    names = np.array(list(cells(prefix)))[:places].repeat(dates)
+    rng = np.random.default_rng([3, *prefix.encode()])
+    digest = np.zeros((len(names), 8), np.uint8)
+    valid = np.ones(len(names))
+    if not lean:
+        digest = rng.integers(0, 256, digest.shape, np.uint8)
+        valid = rng.uniform(0.5, 1, len(names))
+    fixed: dict[str, Any] = {
+        "model_id": [digests.sha256(b"no weights")] * len(names),
+        "source": [f"synthetic-{date}" for date in range(dates)] * places,
+        "input_digest": rows.binary(digest),
+        "valid_fraction": valid,
     }
-    when = [FIRST + timedelta(days=30 * date) for date in range(DATES)] * CELLS
+    when = [FIRST + timedelta(days=30 * date) for date in range(dates)] * places
     return rows.make_rows(names, when, vectors, simhash.encode(vectors), fixed)
 
 
+def _put(store: Any, data: bytes) -> str:
+    sha = digests.sha256(data)
+    store.put_new(object_path("model", sha), data)
+    return sha
+
+
+def main() -> None:
+    """An archive as the command line asks, and beside it ROOT.json: what making it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("rows", type=int)
+    parser.add_argument("--dates", type=int, default=1)
+    parser.add_argument("--lean", action="store_true")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    count = make(asked.root, asked.rows, asked.dates, asked.lean)
+    told = {"rows": count, "space_id": SPACE, "seconds": time.monotonic() - began}
+    told["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    asked.root.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
+    print(told)
+
+
 if __name__ == "__main__":
-    print(make(Path(sys.argv[1]), int(sys.argv[2])))
+    main()

@@ -116,6 +116,47 @@ def search_archive(rows: list[Row]) -> list[Row]:
     return [{key: row[key] for key in names} for row in rows if not row["ours_times"]]
 
 
+def scale(rows: list[Row]) -> list[Row]:
+    """Searches in a box and of everything."""
+    names = ("query", "tiles", "engine", "setting", "seconds", "requests", "bytes_read",
+             "share_read", "recall10", "peak_mb")  # fmt: skip
+    some = [row for row in rows if row["query"] in ("box", "whole") and row["seconds"]]
+    some.sort(
+        key=lambda row: (
+            row["query"],
+            row["tiles"],
+            row["engine"] != "embarchive",
+            row["engine"] != "no overview",
+        )
+    )
+    return [{key: row[key] for key in names} for row in some]
+
+
+def scale_open(rows: list[Row]) -> list[Row]:
+    """Opening, with the plan of a box."""
+    names = ("engine", "shards", "tiles", "seconds", "requests", "bytes_read", "peak_mb")
+    return [{key: row[key] for key in names} for row in rows if row["query"] == "open"]
+
+
+def scale_build(rows: list[Row]) -> list[Row]:
+    """What is built, and its bytes."""
+    names = ("tiles", "engine", "seconds", "peak_mb", "bytes_stored")
+    return [{key: row[key] for key in names} for row in rows if row["query"] == "build"]
+
+
+def scale_lists(rows: list[Row]) -> list[Row]:
+    """Which lists, and what share of all rows they make a search read: a column a number."""
+    view: dict[str, Row] = {}
+    for row in rows:
+        if row["share_read"] and not row["seconds"]:
+            name = row["engine"] if row["setting"] is None else f"k-means, {row['setting']}"
+            view.setdefault(name, {})[f"{row['tiles']:,} tiles"] = row["share_read"]
+    heads = dict.fromkeys(head for line in view.values() for head in line)
+    return [
+        {"rows in": name} | {head: line.get(head) for head in heads} for name, line in view.items()
+    ]
+
+
 def tile2vec(rows: list[Row]) -> list[Row]:
     """Scores, and what they are above the first line, with its interval."""
     view = []
@@ -185,7 +226,10 @@ def change(rows: list[Row]) -> list[Row]:
 
 JPEG2000 = ("JPEG 2000, tiles, shared headers", "JPEG 2000, scene, headers stripped")
 # Tables that are not named after their result.
-SOURCES = {"storage_dates": "storage", "search_archive": "search_speed"}
+SOURCES = {
+    "storage_dates": "storage", "search_archive": "search_speed", "scale_open": "scale",
+    "scale_build": "scale", "scale_lists": "scale",
+}  # fmt: skip
 VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "change": change,
     "storage": storage,
@@ -193,6 +237,10 @@ VIEWS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "quantisers": quantisers,
     "search_speed": search_speed,
     "search_archive": search_archive,
+    "scale": scale,
+    "scale_open": scale_open,
+    "scale_build": scale_build,
+    "scale_lists": scale_lists,
     "tile2vec": tile2vec,
     "regions": regions,
     "single_band": single_band,

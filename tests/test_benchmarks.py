@@ -405,3 +405,141 @@ def test_plants_lie_in_their_cells_and_nowhere_else(bench, tmp_path):
     assert column <= columns.min() and columns.max() < column + wide
     assert changed.sum() == round(high / 2) * round(wide / 2)
     assert found[rows.min(), columns.min()] == row2 * 220 + column2
+
+
+# ---------------------------------------------------------------- scale
+
+
+@pytest.fixture
+def scale(bench, tmp_path, monkeypatch):
+    """Modules of the scale tests on the plain fit, with a folder of their own."""
+    monkeypatch.setenv("EMBARCHIVE_SCALE", str(tmp_path / "scale"))
+    monkeypatch.setattr(bench("synthetic"), "real_rows", lambda: None)
+    return bench
+
+
+def test_synthetic_rows_are_the_same_again_and_neighbours_are_alike(scale):
+    synthetic = scale("synthetic")
+    model = synthetic.load()
+    assert model.name == "plain, no real data"
+    rows = synthetic.of_prefix(model, "u2e", 2)
+    assert rows.shape == (32**3, 2, 64) and rows.dtype == np.int8
+    assert np.array_equal(rows, synthetic.of_prefix(model, "u2e", 2))
+    assert not np.array_equal(rows, synthetic.of_prefix(model, "u2e", 2, seed=1))
+    wide = rows.astype(float)
+    apart = ((wide[:4000] - wide[9000:13000]) ** 2).sum(axis=2).mean()
+    near = ((wide[0:4000:2, 0] - wide[1:4000:2, 0]) ** 2).sum(axis=1).mean()
+    dates = ((wide[:4000, 0] - wide[:4000, 1]) ** 2).sum(axis=1).mean()
+    assert near < 0.7 * apart and dates < 0.8 * apart
+
+
+def test_what_lies_near_in_a_prefix_is_as_likely_as_what_is_drawn_alone(scale):
+    synthetic = scale("synthetic")
+    model = synthetic.load()
+    # A prefix has few blocks: many prefixes are what the weights are seen in.
+    mean, spread = np.zeros(64), np.zeros(64)
+    names = [a + b + "0" for a in "uv" for b in grid.ALPHABET[:16]]
+    for name in names:
+        rows = synthetic.of_prefix(model, name, 1)[::64, 0].astype(float)
+        mean += rows.mean(axis=0) / len(names)
+        spread += (rows**2).mean(axis=0) / len(names)
+    alone = synthetic.draw(model, 40_000, 0).astype(float)
+    assert np.allclose(np.sqrt(spread), np.sqrt((alone**2).mean(axis=0)), rtol=0.15)
+    assert np.abs(mean - alone.mean(axis=0)).max() < 0.35 * alone.std(axis=0).max()
+
+
+def test_a_fit_keeps_means_spreads_and_radii_and_has_no_flat_component(scale):
+    synthetic = scale("synthetic")
+    rng = np.random.default_rng(0)
+    size = rng.choice([0.5, 2.0], (3000, 1))
+    rows = rng.normal(size=(3000, 64)) * np.linspace(20, 3, 64) * size + 5
+    real = synthetic.Real("made", 0.1, rows.astype(np.float32), np.ones(3000, dtype=bool))
+    made = synthetic.draw(synthetic.fit(real, 40), 6000, 0).astype(float)
+    assert np.allclose(made.std(axis=0), rows.std(axis=0), rtol=0.12)
+    assert np.abs(made.mean(axis=0) - 5).max() < 2
+    lengths = [np.sqrt(((some - 5) ** 2).sum(axis=1)) for some in (rows, made)]
+    assert np.allclose(*(np.percentile(one, [10, 50, 90]) for one in lengths), rtol=0.2)
+    model = synthetic.fit(real, 40)
+    flat = np.linalg.svd(model.roots, compute_uv=False)[:, -1]
+    assert flat.min() > 0.05
+
+
+def test_a_synthetic_archive_holds_the_smaller_one_and_says_what_it_is(scale, tmp_path):
+    from embarchive.archive import open_archive
+
+    made, synthetic = scale("made_archive"), scale("synthetic")
+    assert made.make(tmp_path / "a", 700) == 700
+    assert made.make(tmp_path / "b", 901, dates=2, lean=True) == 900
+    small, other = open_archive(tmp_path / "a"), open_archive(tmp_path / "b")
+    assert (len(small), len(other)) == (700, 900)
+    assert small.settings.title.startswith("synthetic")
+    rows = small.select(columns=["geohash", "source", "embedding"])
+    assert rows["geohash"].to_pylist() == list(made.cells("u00"))[:700]
+    assert set(rows["source"].to_pylist()) == {"synthetic-0"}
+    held = np.array(rows["embedding"].to_pylist())
+    assert np.array_equal(held, synthetic.of_prefix(synthetic.load(), "u00", 1)[:700, 0])
+    asked = synthetic.queries(synthetic.load(), 1)[0]
+    hits = small.search(asked, k=3, exact=True)
+    right = np.sort(((held - asked) ** 2).sum(axis=1))[:3]
+    assert np.allclose(hits["score"].to_numpy(), right * small.spaces[-1].scale ** 2)
+
+
+def test_answers_are_those_of_brute_force_and_a_recall_of_ties_is_whole(scale):
+    truth, synthetic = scale("scale_truth"), scale("synthetic")
+    found = truth.truth_of(70_000)
+    every = np.concatenate([some for _, some in truth.portions(70_000)]).astype(float)
+    assert len(every) == 70_000 == found.rows.sum()
+    assert np.array_equal(found.queries, synthetic.queries(synthetic.load(), truth.ASKED))
+    for query, gaps, near in zip(
+        found.queries[:3].astype(float), found.gaps, found.vectors, strict=False
+    ):
+        right = np.sort(((every - query) ** 2).sum(axis=1))[:10]
+        assert np.array_equal(gaps, right)
+        assert np.array_equal(((near - query) ** 2).sum(axis=1), right)
+    assert truth.recall([found.gaps[0], found.gaps[0] + 1], found.gaps[[0, 0], -1]) < 1
+    assert truth.recall(list(found.gaps), found.gaps[:, -1]) == 1
+    share, right = truth.by_prefix(found)
+    assert right >= 0.95 and 0 < share <= 1
+
+
+def test_a_share_is_that_of_the_lists_up_to_the_one_that_reaches_enough(scale):
+    truth = scale("scale_truth")
+    queries = np.array([[0, 0], [10, 0]], np.int8)
+    means = np.array([[0, 0], [10, 0], [4, 0]], np.float32)
+    nothing = np.zeros((2, 10))
+    made = truth.Truth(
+        queries, nothing, nothing, nothing, nothing, nothing, means, nothing, nothing
+    )
+    owner = np.array([[0] * 10, [1] * 9 + [2]])
+    share, right = truth._share(made, means, np.array([60, 30, 10]), owner)
+    assert (share, right) == (pytest.approx(0.45), 0.95)
+
+
+def test_manifests_alone_open_in_few_requests_and_promises_are_judged(scale, tmp_path, capsys):
+    from embarchive.archive import open_archive
+
+    made, bench = scale("made_archive"), scale("bench_scale")
+    made.make_manifest(bench.path_of("manifest", 600), 600)
+    assert len(open_archive(bench.path_of("manifest", 600))) == 600 * 1024
+    row = bench.open_manifest(600)
+    assert row["requests"] <= 4 and row["bytes_read"] < 200_000
+    whole = bench.row("embarchive", 50_000_000, "whole", bytes_read=7e6, requests=50,
+                      recall10=0.96, peak_mb=900.0)  # fmt: skip
+    assert bench.judge([row, whole]) == 0
+    assert bench.judge([row, whole | {"recall10": 0.9}]) == 1
+    assert "whole: expected" in capsys.readouterr().err
+    again = bench.merged([row, whole], [whole | {"requests": 3}])
+    assert [one["requests"] for one in again] == [row["requests"], 3]
+
+
+def test_one_table_in_a_box_gives_the_same_rows_by_duckdb(scale):
+    rivals, truth = scale("rivals"), scale("scale_truth")
+    synthetic = scale("synthetic")
+    duck = rivals.Duck(synthetic.folder() / "duck.parquet")
+    duck.build(70_000)
+    asked = synthetic.queries(synthetic.load(), truth.ASKED)[0]
+    box = truth.some_boxes()[0]
+    assert np.rint(duck.ask(asked, box))[-1] == truth.in_boxes()[0]
+    every = np.concatenate([some for _, some in truth.portions(70_000)]).astype(float)
+    right = np.sort(((every - asked) ** 2).sum(axis=1))[:10]
+    assert np.array_equal(np.rint(duck.ask(asked, None)), right)
