@@ -11,7 +11,7 @@ import pytest
 from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings
 
 import embarchive
-from embarchive import candidates, compact, grid, inverted, make_overview, rows, shards
+from embarchive import candidates, compact, find, grid, inverted, make_overview, rows, shards
 from embarchive.additions import Addition, add_to_archive
 from embarchive.collect import collect
 from embarchive.errors import BadInput, Conflict, Damaged
@@ -86,8 +86,9 @@ def root(made, tmp_path) -> Path:
 
 @pytest.fixture
 def few(monkeypatch):
-    """Eight lists read of some hundred and thirty."""
+    """Eight lists read of some hundred and thirty, for boxes too."""
     monkeypatch.setattr(candidates, "PROBED", 8)
+    monkeypatch.setattr(find, "LARGE", 1)
 
 
 def entries(archive) -> list[tuple[str, bytes]]:

@@ -21,6 +21,9 @@ from embarchive.search import Query
 if TYPE_CHECKING:
     from embarchive.archive import Archive
 
+# Rows of a box from which it is worth to look at lists: fewer are read at once.
+LARGE = 1 << 18
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,13 +56,7 @@ def queries(
         raise BadInput("search: expected at least one exemplar in like, found none")
     names = [*search.NEEDS, *(("bits",) if archive.settings.bits else ()), *columns]
     archive.reader.check_columns(names)
-    lists = _lists(archive, here, wanted, options)
-    # All of an archive is not even planned where lists serve.
-    plan = ReadPlan(()) if lists and wanted.everything else archive.plan(wanted, here.space_id)
-    share = 1.0
-    if lists and not wanted.everything:
-        share = plan.rows / lists.total
-        lists = lists if share and _pays(archive, lists, share) else None
+    lists, plan, share = _reads(archive, here, wanted, options)
     every = [*(item for items in near for item in items), *far]
     vectors = resolve.vectors(archive, every, here, plan, names, wanted.band).vectors
     made, at = [], 0
@@ -72,15 +69,23 @@ def queries(
     return made if lists is None else [_narrowed(archive, one, here, lists, share) for one in made]
 
 
-def _lists(
+def _reads(
     archive: Archive, here: manifest.Space, wanted: Filter, options: dict[str, Any]
-) -> Lists | None:
-    """The lists of a space where they can choose what a search looks at, and all of them together
-    are read for less than all rows."""
-    if not candidates.serves(wanted, **options):
-        return None
+) -> tuple[Lists | None, ReadPlan, float]:
+    """The lists of a space where they can choose what a search looks at and are less to read than
+    the rows; the plan of these, empty where lists stand in for all of the archive; and the share of
+    the space's rows that are wanted."""
+    serves = candidates.serves(wanted, **options)
+    if serves and wanted.everything:
+        lists = archive.overview.lists(here)
+        if lists and _pays(archive, lists, 1.0):
+            return lists, ReadPlan(()), 1.0
+    plan = archive.plan(wanted, here.space_id)
+    if wanted.everything or not serves or plan.rows < LARGE:
+        return None, plan, 1.0
     lists = archive.overview.lists(here)
-    return lists if lists and _pays(archive, lists, 1.0) else None
+    share = plan.rows / lists.total if lists else 1.0
+    return (lists if lists and _pays(archive, lists, share) else None), plan, share
 
 
 def _pays(archive: Archive, lists: Lists, share: float) -> bool:

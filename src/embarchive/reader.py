@@ -318,20 +318,22 @@ class Reader:
         """The wanted rows: the columns that say which they are, then of others their pages."""
         file = self.file(shard)
         metadata = self._footer(shard, file)
-        file.fetch(column_ranges(metadata, groups, ORDER))
-        keys = [read_rows(file, metadata, [group], ORDER) for group in groups]
+        # Sources lie far behind the others, and tell only bands apart.
+        telling = ORDER if wanted.band else ORDER[:2]
+        file.fetch(column_ranges(metadata, groups, telling))
+        keys = [read_rows(file, metadata, [group], telling) for group in groups]
         rows = [np.flatnonzero(row_mask(table, wanted)) for table in keys]
         some = [at for at, found in enumerate(rows) if len(found)]
         kinds = schema(self.settings.dim, self.settings.bits, self.settings.packed)
         own = pa.schema([kinds.field(name) for name in names])
         if not some:
             return own.empty_table()
-        pages, others = self._pages[shard.sha256], [n for n in names if n not in ORDER]
+        pages, others = self._pages[shard.sha256], [n for n in names if n not in telling]
         chunks = {(at, name): pages.chunk(groups[at], name) for at in some for name in others}
         file.fetch(span for (at, _), one in chunks.items() for span in one.ranges(rows[at]))
         found = []
         for at in some:
-            columns = {name: keys[at][name].take(pa.array(rows[at])) for name in ORDER}
+            columns = {name: keys[at][name].take(pa.array(rows[at])) for name in telling}
             for name in others:
                 field = kinds.field(name)
                 columns[name] = pages.take(chunks[at, name], field, rows[at], file.range)
