@@ -354,3 +354,21 @@ def test_an_archive_opens_at_a_head_that_is_known_without_reading(root):
     archive = embarchive.Archive(store, known)
     assert store.requests == 0 and archive.generation == known.pointer.generation
     assert len(archive.select()) == len(archive)
+
+
+def test_a_refreshed_archive_fetches_only_what_is_new(tmp_path):
+    make_archive(tmp_path, 3000)
+    archive = embarchive.open_archive(tmp_path)
+    before = archive.select(columns=["geohash", "embedding"])
+    requests = archive.store.requests
+    assert archive.refresh() is archive and archive.store.requests == requests + 1
+    make_archive(tmp_path, 500, named="more", cells=make_cells(500, 100.0, 10.0))
+    requests, read = archive.store.requests, archive.store.bytes_read
+    after = archive.refresh()
+    assert (after.generation, len(archive), len(after)) == (archive.generation + 1, 3000, 3500)
+    assert after.store.requests == requests + 3
+    both = after.select(columns=["geohash", "embedding"])
+    assert len(both) == 3500
+    new = sum(row.length for row in after.shards()) - sum(row.length for row in archive.shards())
+    assert after.store.bytes_read - read < new + 20_000
+    assert archive.select(columns=["geohash", "embedding"]).equals(before)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embarchive import decode as decoding
-from embarchive import find, grid, levels, manifest, oneband, questions, resolve
+from embarchive import describe, find, grid, levels, manifest, oneband, questions, resolve
 from embarchive.commit import Head, read_head
 from embarchive.errors import BadInput
 from embarchive.filters import Dates, Filter, make_filter
@@ -51,14 +51,18 @@ def open_archive(url: str | Path, *, deadline: float | None = None) -> Archive:
 class Archive:
     """One generation of an archive, read-only; safe to use from several threads.
 
-    head: the pointer and generation to stay on, default the newest, which is then read.
+    head: the pointer and generation to stay on, default the newest, which is then read; reader: of
+    that generation, where there is one.
     """
 
-    def __init__(self, store: Store, head: Head | None = None) -> None:
+    def __init__(
+        self, store: Store, head: Head | None = None, reader: Reader | None = None
+    ) -> None:
         self.store = store
         self._head = read_head(store) if head is None else head
         self._held = self._head.generation
-        self.reader = Reader(store, self._held.settings, spaces=self._held.spaces)
+        held = self._held
+        self.reader = reader or Reader(store, held.settings, spaces=held.spaces)
         self.weights = Models(self.reader, self._held)
         self.overview = Overview(self.reader, self._held.overview)
 
@@ -127,38 +131,15 @@ class Archive:
 
     def info(self) -> dict[str, Any]:
         """The archive in plain JSON values: what `embarchive info` prints."""
-        held, s = self._held, self.settings
-        dates = [d for p in self.parts for d in (p.datetime_min, p.datetime_max) if d]
-        sizes = {key: int(held.bytes.get(key, 0)) for key in ("shards", "models", "overview")}
-        tables = [part.length for part in self.parts]
-        tables += [held.models.length] if held.models else []
-        sizes["manifest"] = self._head.pointer.length + sum(tables)
-        regions = set(self.models()["region"].drop_null().to_pylist())
-        return {
-            "generation": held.number,
-            "tiles": held.tiles,
-            "places": held.places,
-            "shards": sum(part.shards for part in self.parts),
-            "regions": len(regions),
-            "decoders": self.weights.kinds(),
-            "embedding_dim": s.dim,
-            "bits": s.bits,
-            "packed": s.packed,
-            "bounds": list(self.bounds),
-            "datetime": [min(dates).isoformat(), max(dates).isoformat()] if dates else None,
-            "bytes": {**sizes, "total": sum(sizes.values())},
-            "codec": s.codec,
-            "pyramid": levels.describe(held.pyramid),
-            "saturation": {space.space_id: space.saturation for space in self.spaces},
-            "bands": self.bands,
-            "spaces": [_describe(space) for space in self.spaces],
-            "gsd": s.gsd,
-            "chip": [s.height, s.width],
-            "units": s.units,
-            "title": s.title,
-            "attribution": s.attribution,
-            "licence": s.licence,
-        }
+        return describe.info(self)
+
+    def refresh(self) -> Archive:
+        """The newest generation: this archive where it is that, else another one, which fetches
+        only what this one has not. Raises as `open_archive`."""
+        head = read_head(self.store, known=self._head)
+        if head is self._head:
+            return self
+        return Archive(self.store, head, self.reader.following(head.generation.spaces))
 
     # ------------------------------------------------------------ rows
 
@@ -380,17 +361,3 @@ class Archive:
         from embarchive import sql
 
         return sql.connect(self, **where)
-
-
-def _describe(space: manifest.Space) -> dict[str, Any]:
-    return {
-        "space_id": space.space_id,
-        "encoder": space.encoder,
-        "dim": space.dim,
-        "metric": space.metric,
-        "scale": space.scale,
-        "trained": space.trained,
-        "saturation": space.saturation,
-        "quality": space.quality or None,
-        "quantised": space.quantiser is not None,
-    }

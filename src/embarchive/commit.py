@@ -61,13 +61,13 @@ class Draft:
     objects: tuple[tuple[str, bytes], ...] = ()
 
 
-def read_head(store: Store) -> Head:
-    """Pointer and generation, verified against each other. Raises NotAnArchive, Damaged,
-    UnknownVersion, Missing, StoreUnreachable."""
-    head = find_head(store)
-    if head is None:
+def read_head(store: Store, known: Head | None = None) -> Head:
+    """Pointer and generation, verified against each other; `known` itself when it is still the
+    current one. Raises NotAnArchive, Damaged, UnknownVersion, Missing, StoreUnreachable."""
+    found = _find(store, known)
+    if found is None:
         raise NotAnArchive(f"{store.root}: expected {POINTER}, found none")
-    return head
+    return found[0]
 
 
 def find_head(store: Store) -> Head | None:
@@ -76,13 +76,15 @@ def find_head(store: Store) -> Head | None:
     return found[0] if found else None
 
 
-def _find(store: Store) -> tuple[Head, str] | None:
-    """The head and what the store compares when its pointer is swapped."""
+def _find(store: Store, known: Head | None = None) -> tuple[Head, str] | None:
+    """The head, or the known one, and what the store compares when its pointer is swapped."""
     found = store.read_pointer()
     if found is None:
         return None
     data, token = found
     pointer = manifest.parse_pointer(data)
+    if known is not None and pointer == known.pointer:
+        return known, token
     path = manifest.object_path("manifest-json", pointer.manifest)
     body = VerifiedObject(store, path, pointer.manifest, pointer.length).whole()
     generation = manifest.parse_generation(body, f"generation {pointer.manifest[:12]}")

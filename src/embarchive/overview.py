@@ -16,7 +16,7 @@ from embarchive.coarse import Coarse, load_coarse
 from embarchive.errors import Damaged
 from embarchive.inverted import Cells, Codes, parse_index, unpack_segment
 from embarchive.manifest import Space, TableRef, object_path
-from embarchive.reader import Cache, Reader, expiring, in_threads
+from embarchive.reader import Reader, expiring, in_threads
 
 # Lists at most so many bytes apart in a file are fetched together.
 GAP = 128 << 10
@@ -48,7 +48,6 @@ class Overview:
         self._reader, self._ref = reader, ref
         self._index: pa.Table | None = None
         self._lists: dict[str, Lists] = {}
-        self._cache = Cache()
 
     @property
     def index(self) -> pa.Table | None:
@@ -103,7 +102,7 @@ class Overview:
         return Lists(coarse, own, rows)
 
     def _held(self, row: dict[str, Any]) -> bytes | None:
-        return self._cache.get((row["file"], row["offset"]))
+        return self._reader.cache.get((row["file"], row["offset"]))
 
     def _fetch(self, rows: Sequence[dict[str, Any]]) -> None:
         """Bring segments of one file into the cache, in few requests."""
@@ -124,4 +123,4 @@ class Overview:
             start = row["offset"] - spans[at][0]
             data = bodies[at][start : start + row["length"]]
             digests.check_short(f"{path}: list {row['list']}", data, row["digest"])
-            self._cache.put((row["file"], row["offset"]), data)
+            self._reader.cache.put((row["file"], row["offset"]), data)

@@ -6,6 +6,7 @@ recently used first out), so that asking twice costs one request.
 
 from __future__ import annotations
 
+import copy
 import io
 import threading
 from collections import OrderedDict
@@ -170,13 +171,20 @@ class Reader:
         spaces: Sequence[Space] = (),
     ) -> None:
         self.store, self.settings, self._spaces = store, settings, tuple(spaces)
-        self._cache = Cache(cache_bytes)
+        self.cache = Cache(cache_bytes)
         self._parts: dict[str, list[ShardRow]] = {}
         self._footers: dict[str, pq.FileMetaData] = {}
         self._pages: dict[str, Pages] = {}
         self._verified: dict[str, VerifiedObject] = {}
         self._quantisers: dict[str, Quantiser] = {}
         self.names = schema(settings.dim, settings.bits).names
+
+    def following(self, spaces: Sequence[Space]) -> Reader:
+        """A reader of another generation of the archive, with these spaces; what is named by its
+        content they share."""
+        other = copy.copy(self)
+        other._spaces, other._quantisers = tuple(spaces), {}
+        return other
 
     @property
     def schema(self) -> pa.Schema:
@@ -272,7 +280,7 @@ class Reader:
             self._verified[shard.sha256] = VerifiedObject(
                 self.store, path, shard.sha256, shard.length, shard.blocks
             )
-        return ShardFile(shard, self._verified[shard.sha256], self._cache)
+        return ShardFile(shard, self._verified[shard.sha256], self.cache)
 
     def pyramid(self, ref: manifest.PyramidRef) -> ShardFile:
         """The pyramid's table as a verified file."""
@@ -281,15 +289,15 @@ class Reader:
             self._verified[ref.sha256] = VerifiedObject(
                 self.store, path, ref.sha256, ref.length, ref.blocks
             )
-        return ShardFile(ref, self._verified[ref.sha256], self._cache)
+        return ShardFile(ref, self._verified[ref.sha256], self.cache)
 
     def object(self, kind: str, sha256: str, length: int) -> bytes:
         """A whole object, verified by hash and length, from the cache when it is at hand."""
-        data = self._cache.get((sha256, WHOLE))
+        data = self.cache.get((sha256, WHOLE))
         if data is None:
             path = manifest.object_path(kind, sha256)
             data = expiring(lambda: VerifiedObject(self.store, path, sha256, length).whole())
-            self._cache.put((sha256, WHOLE), data)
+            self.cache.put((sha256, WHOLE), data)
         return data
 
     def _shard_rows(self, read: ShardRead, wanted: Filter, names: Sequence[str]) -> pa.Table:
