@@ -128,6 +128,7 @@ function kindOf({ type, type_length: width, converted_type: converted, logical_t
     if (logical.bitWidth === 8) return ["int8", "int8"];
     if (logical.bitWidth === 16) return ["int16", "int16"];
   }
+  if (type === "INT32" && plain) return ["int32", "int32"];
   if (type === "INT64") {
     if (plain) return ["int64", "int64"];
     const utc = logical?.type === "TIMESTAMP" && logical.isAdjustedToUTC;

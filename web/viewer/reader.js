@@ -135,6 +135,17 @@ export class Reader {
   }
 
   /**
+   * Pieces of an object, each verified by its digest.
+   *
+   * @param {Parameters<Held["pieces"]>[0]} kind
+   * @param {string} sha256
+   * @param {Parameters<Held["pieces"]>[2]} pieces
+   */
+  pieces(kind, sha256, pieces) {
+    return this.#held.pieces(kind, sha256, pieces);
+  }
+
+  /**
    * @param {ShardRead} read
    * @param {Filter} wanted
    * @param {string[]} names
