@@ -6,7 +6,7 @@
  * 1. Lists: the `PROBED` of least value, ties by number; the value of a list is that of its
  *    centroid, see step 3 of `search`.
  * 2. Rows: by the same value of what their codes decode to. Ties by cell.
- * 3. Cells: the first k + ceil(k / 3) distinct cells of these rows, without the exemplars' own.
+ * 3. Cells: the first k + ceil(k / 2) distinct cells of these rows, without the exemplars' own.
  *    Their rows are what an exact search then ranks.
  */
 
@@ -120,7 +120,7 @@ function ranked(values, cells, query, precision) {
   }
   for (const name of query.exclude) best.delete(name);
   const geohash = [...best.keys()];
-  const first = geohash.slice(0, query.k + Math.ceil(query.k / 3));
+  const first = geohash.slice(0, query.k + Math.ceil(query.k / 2));
   return Object.freeze({
     cells: Object.freeze(first.sort()),
     rows: values.length,
