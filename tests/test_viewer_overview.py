@@ -36,7 +36,7 @@ ANSWER = """async (queries) => {
 
 
 def spread(count, seed):
-    """Rows around three of 60 points of 16 numbers, others in each box, as ground of one kind is."""
+    """Rows around three of 60 points of 16 numbers, others in each box."""
     kinds = np.random.default_rng(1).normal(0, 25, (60, DIM))
     rng = np.random.default_rng(seed)
     own = kinds[(seed * 2 + rng.integers(3, size=count)) % 60]

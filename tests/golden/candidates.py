@@ -1,4 +1,5 @@
-"""Two spaces of made lists, the cells that Python chooses by them, and centroids with one thing changed."""
+"""Two spaces of made lists, the cells that Python chooses by them, and centroids with one thing
+changed."""
 
 import base64
 from dataclasses import dataclass
@@ -91,8 +92,10 @@ def files():
                          "rows": one.rows, "digest": digests.short(one.data)})  # fmt: skip
             data += one.data + b"...."
         found.append(bytes(data))
-        about = {"space_id": space, "file": digests.sha256(found[-1]), "file_length": len(data),
-                 "coarse": digests.sha256(own.coarse), "coarse_length": len(own.coarse)}  # fmt: skip
+        about = {
+            "space_id": space, "file": digests.sha256(found[-1]), "file_length": len(data),
+            "coarse": digests.sha256(own.coarse), "coarse_length": len(own.coarse),
+        }  # fmt: skip
         rows += [about | row for row in turn]
     return found, rows
 
