@@ -61,10 +61,27 @@ test("lists serve a search of everything, and where they are fewer bytes", async
   assert.ok(pays(lists, { bits: 0, dim: 5 }) && !pays(lists, { bits: 0, dim: 4 }));
 });
 
-test("no search reads more than was foretold", async () => {
+/** A generation of so many shards of so many rows each. @param {number} shards @param {number} rows
+ * @returns {any} */
+function generationOf(shards, rows) {
+  const part = { shards, rows: shards * rows, shard_bytes: shards * rows * 200 };
+  return { settings: { dim: 64, bits: 128 }, parts: [part, part] };
+}
+
+test("what is foretold has the longest lists, and a row group a cell of what there is", async () => {
+  const { lists } = await listsOf(made.spaces[1]);
+  const few = cost(lists, 1, { ...generationOf(1, 1), parts: [] });
+  const plain = cost(lists, 24, generationOf(500, 20_000));
+  assert.equal(plain.bytes - few.bytes, 36 * 8192 * (64 + 16 + 24));
+  assert.equal(plain.requests - few.requests, 36 * 3);
+  assert.equal(cost(lists, 24, generationOf(500, 1000)).bytes - few.bytes, 36 * 1000 * 104);
+  assert.equal(cost(lists, 24, generationOf(1, 1000)).bytes - few.bytes, 2 * 1000 * 200);
+});
+
+test("no search reads more of lists than was foretold", async () => {
   for (const space of made.spaces) {
     const { overview, lists } = await listsOf(space);
-    const most = cost(lists);
+    const most = cost(lists, 1, { ...generationOf(1, 1), parts: [] });
     const bytes = (/** @type {any[]} */ some) => some.reduce((sum, { length }) => sum + length, 0);
     assert.ok(most.bytes <= bytes([...lists.segments]) && most.rows <= space.rows);
     if (space === made.spaces[1]) assert.ok(most.rows < space.rows);

@@ -206,7 +206,7 @@ export class Archive {
 
   /**
    * What a search will read at most, from the manifest alone; whole shards at hand cost nothing.
-   * Where lists choose cells, the rows of these are not in it. Throws BadInput.
+   * Of the cells that lists choose, about. Throws BadInput.
    *
    * @param {Wanted} wanted
    * @returns {Promise<{requests: number, bytes: number, rows: number}>}
@@ -218,7 +218,7 @@ export class Archive {
     const lacking = [...reads.values()].filter((read) => !this.reader.has(read.shard));
     const { requests, bytes } = planOf(lacking);
     if (!lists) return { requests, bytes, rows: plan.rows };
-    const read = candidates.cost(lists);
+    const read = candidates.cost(lists, wanted.k ?? 50, this.generation);
     return { requests: requests + read.requests, bytes: bytes + read.bytes, rows: read.rows };
   }
 

@@ -12,6 +12,7 @@
 
 import { isEverything } from "./filters.js";
 import { spell } from "./inverted.js";
+import { RANGED } from "./reads.js";
 import { combine, least } from "./search.js";
 
 /** @typedef {import("./overview.js").Lists} Lists */
@@ -28,6 +29,9 @@ import { combine, least } from "./search.js";
 
 /** Lists that a search of all rows reads, as in Python. */
 export const PROBED = 40;
+// Rows of a row group as archives have them; bytes of a row that are read beside vector and bits.
+const ROW_GROUP = 8192;
+const REST = 24;
 
 /**
  * Whether lists can stand in for the rows of a search: not where it is exact, the farthest are asked
@@ -52,25 +56,44 @@ export function pays({ coarse }, { bits, dim }) {
 }
 
 /**
- * What lists a search reads at most.
+ * What a search reads by lists: at most of lists, about of the cells' rows, each in a row group of
+ * its own.
  *
  * @param {Lists} lists
+ * @param {number} k
+ * @param {Pick<import("./manifest.js").Generation, "settings" | "parts">} generation
  * @returns {{requests: number, bytes: number, rows: number}}
  */
-export function cost({ coarse, segments }) {
+export function cost({ coarse, segments }, k, { settings, parts }) {
   const [bytes, rows] = [new Float64Array(coarse.count), new Float64Array(coarse.count)];
   for (const one of segments) {
     bytes[one.list] += one.length;
     rows[one.list] += one.rows;
   }
-  const most = (/** @type {Float64Array} */ of) =>
-    of
-      .sort()
-      .subarray(-PROBED)
-      .reduce((sum, one) => sum + one, 0);
+  const most = (/** @type {Float64Array} */ of) => sum(of.sort().subarray(-PROBED));
   const files = new Set(segments.map(({ file }) => file)).size;
-  const requests = Math.min(segments.length, PROBED * files);
-  return { requests, bytes: most(bytes), rows: most(rows) };
+  const shards = sum(parts.map((part) => part.shards));
+  const group = Math.min(ROW_GROUP, sum(parts.map((part) => part.rows)) / Math.max(1, shards));
+  const width = (settings.packed ?? settings.dim) + settings.bits / 8 + REST;
+  const read = Math.min(
+    cellsOf(k) * Math.ceil(group * width),
+    sum(parts.map((part) => part.shard_bytes)),
+  );
+  return {
+    requests: Math.min(segments.length, PROBED * files) + RANGED * Math.min(cellsOf(k), shards),
+    bytes: most(bytes) + read,
+    rows: most(rows),
+  };
+}
+
+/** Cells that are ranked for so many hits. @param {number} k */
+function cellsOf(k) {
+  return k + Math.ceil(k / 2);
+}
+
+/** @param {ArrayLike<number>} numbers */
+function sum(numbers) {
+  return Array.from(numbers).reduce((total, one) => total + one, 0);
 }
 
 /**
@@ -86,7 +109,7 @@ export async function find(overview, lists, query, precision) {
   const { coarse } = lists;
   const near = combine((one) => coarse.distances(one), coarse.count, query, true);
   const read = await overview.read(lists, least(near, PROBED));
-  const total = read.reduce((sum, { rows }) => sum + rows, 0);
+  const total = sum(read.map(({ rows }) => rows));
   const [values, cells] = [new Float64Array(total), new BigUint64Array(total)];
   let at = 0;
   for (const { list, rows, codes, cells: own } of read) {
@@ -120,7 +143,7 @@ function ranked(values, cells, query, precision) {
   }
   for (const name of query.exclude) best.delete(name);
   const geohash = [...best.keys()];
-  const first = geohash.slice(0, query.k + Math.ceil(query.k / 2));
+  const first = geohash.slice(0, cellsOf(query.k));
   return Object.freeze({
     cells: Object.freeze(first.sort()),
     rows: values.length,

@@ -40,7 +40,7 @@ import { WHOLE_BYTES } from "./store.js";
 const FEW_REQUESTS = 6;
 const AFFORDED_BYTES = 16 * 2 ** 20;
 // Footer, outboard, and the columns as one run of blocks; runs far apart can add some.
-const RANGED = 3;
+export const RANGED = 3;
 
 /**
  * The part references or shards that can hold a matching row, in the given order.
