@@ -72,7 +72,9 @@ test("what is foretold has the longest lists, and a row group a cell of what the
   const { lists } = await listsOf(made.spaces[1]);
   const few = cost(lists, 1, { ...generationOf(1, 1), parts: [] });
   const plain = cost(lists, 24, generationOf(500, 20_000));
-  assert.equal(plain.bytes - few.bytes, 36 * 8192 * (64 + 16 + 24));
+  assert.equal(plain.bytes - few.bytes, 36 * 256 * 1024);
+  const many = cost(lists, 100, generationOf(500, 20_000));
+  assert.equal(many.bytes - few.bytes, 150 * 8192 * (64 + 16 + 24));
   assert.equal(plain.requests - few.requests, 36 * 3);
   assert.equal(cost(lists, 24, generationOf(500, 1000)).bytes - few.bytes, 36 * 1000 * 104);
   assert.equal(cost(lists, 24, generationOf(1, 1000)).bytes - few.bytes, 2 * 1000 * 200);

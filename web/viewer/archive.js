@@ -250,7 +250,10 @@ export class Archive {
     const { query, filter, plan, columns } = near ?? { ...asked, query: given };
     const { first, second, ahead } = columns;
     const rows = await this.reader.rows(plan, filter, first, { ...watch, ahead });
-    const list = shortlist(rows, query, this.#simHash(space, dim));
+    const simhash = this.#simHash(space, dim);
+    // Bits are of the vectors: of a few rows, computing them is less than fetching them.
+    if (near && simhash) rows.bits = simhash.encode(rows.embedding);
+    const list = shortlist(rows, query, simhash);
     const passed = take(rows, list.index);
     const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
@@ -320,26 +323,21 @@ export class Archive {
     }
     const filter = makeFilter({ bbox, datetime });
     const space = this.space();
+    const bits = this.settings.bits ? ["bits"] : [];
     const found = candidates.serves(wanted, filter) ? await this.overview.lists(space) : null;
     const lists = found && candidates.pays(found, this.settings) ? found : null;
     const asked = { places, positives: like.length, filter, space, lists };
-    if (lists) return { ...asked, plan: planOf([]), columns: this.#every };
+    const every = { first: [...bits, ...SHORTLISTED], second: [], ahead: [] };
+    if (lists) return { ...asked, plan: planOf([]), columns: every };
     const ranged = await this.plan(filter, space.space_id);
     // What the cache cannot hold would be fetched twice.
     const kept = ranged.bytes <= CACHE_BYTES;
     const plan = kept ? wholeWithin(ranged, filter) : ranged;
     const columns =
-      exact || !this.settings.bits
-        ? this.#every
+      exact || !bits.length
+        ? every
         : { first: ["bits"], second: SHORTLISTED, ahead: kept ? SHORTLISTED : [] };
     return { ...asked, plan, columns };
-  }
-
-  /** Columns where all rows are ranked by their vectors.
-   * @returns {{first: readonly string[], second: readonly string[], ahead: readonly string[]}} */
-  get #every() {
-    const bits = this.settings.bits ? ["bits"] : [];
-    return { first: [...bits, ...SHORTLISTED], second: [], ahead: [] };
   }
 
   /**
@@ -354,7 +352,7 @@ export class Archive {
     const { cells, rows, heat } = await candidates.find(this.overview, lists, query, precision);
     const filter = makeFilter({ geohash: cells.length ? cells : "0".repeat(12) });
     const plan = await this.plan(filter, space.space_id);
-    const columns = this.#every;
+    const columns = { first: SHORTLISTED, second: [], ahead: [] };
     return { query: { ...query, exact: true }, filter, plan, columns, compared: rows, heat };
   }
 

@@ -12,7 +12,7 @@
 
 import { isEverything } from "./filters.js";
 import { spell } from "./inverted.js";
-import { RANGED } from "./reads.js";
+import { FEW_CELLS, RANGED } from "./reads.js";
 import { combine, least } from "./search.js";
 
 /** @typedef {import("./overview.js").Lists} Lists */
@@ -32,6 +32,8 @@ export const PROBED = 40;
 // Rows of a row group as archives have them; bytes of a row that are read beside vector and bits.
 const ROW_GROUP = 8192;
 const REST = 24;
+// About what pages of a row take, with what lies between them.
+const PAGES = 256 << 10;
 
 /**
  * Whether lists can stand in for the rows of a search: not where it is exact, the farthest are asked
@@ -56,8 +58,8 @@ export function pays({ coarse }, { bits, dim }) {
 }
 
 /**
- * What a search reads by lists: at most of lists, about of the cells' rows, each in a row group of
- * its own.
+ * What a search reads by lists: at most of lists, about of the cells' rows, each of pages, or a row
+ * group, of its own.
  *
  * @param {Lists} lists
  * @param {number} k
@@ -75,10 +77,8 @@ export function cost({ coarse, segments }, k, { settings, parts }) {
   const shards = sum(parts.map((part) => part.shards));
   const group = Math.min(ROW_GROUP, sum(parts.map((part) => part.rows)) / Math.max(1, shards));
   const width = (settings.packed ?? settings.dim) + settings.bits / 8 + REST;
-  const read = Math.min(
-    cellsOf(k) * Math.ceil(group * width),
-    sum(parts.map((part) => part.shard_bytes)),
-  );
+  const each = Math.min(group * width, cellsOf(k) > FEW_CELLS ? Infinity : PAGES);
+  const read = Math.min(cellsOf(k) * Math.ceil(each), sum(parts.map((part) => part.shard_bytes)));
   return {
     requests: Math.min(segments.length, PROBED * files) + RANGED * Math.min(cellsOf(k), shards),
     bytes: most(bytes) + read,
