@@ -60,9 +60,9 @@ export function readMetadata(tail, name) {
 
 /**
  * Top-level columns of row groups, one array each over all groups in order: texts as string[],
- * fixed binary and lists of int8 and int16 flat, timestamps as microseconds in a Float64Array, int32 and int64 as
- * Float64Array (NaN for null), structs of numbers flat and row by row, lists of texts as
- * string[][], binary as (Uint8Array | null)[]. Throws Damaged; BadInput on an unknown column.
+ * fixed binary and lists of int8 and int16 flat, timestamps as microseconds in a Float64Array,
+ * int32 and int64 as Float64Array (NaN for null), structs of numbers flat and row by row, lists of
+ * texts as string[][], binary as (Uint8Array | null)[]. Throws Damaged; BadInput on an unknown column.
  *
  * @param {FileMetaData} metadata
  * @param {readonly number[]} groups
