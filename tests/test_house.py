@@ -57,7 +57,7 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 WHOLE = {
     "house", "quality", "docs", "first_light", "crash", "benchmarks", "golden", "kernels",
     "manifests", "viewer", "viewer_afar", "viewer_archive", "viewer_code", "viewer_faults",
-    "viewer_imported", "viewer_packed", "buckets",
+    "viewer_imported", "viewer_overview", "viewer_packed", "buckets",
 }  # fmt: skip
 
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

@@ -37,8 +37,8 @@ def cells(prefix: str) -> list[str]:
     return [prefix + a + b for a in letters for b in letters]
 
 
-def addition(store, prefixes, seed: int, space_id: str = "made-1") -> Addition:
-    """Shards of some prefixes, a row a cell."""
+def addition(store, prefixes, seed: int, space_id: str = "made-1", drawn=vectors) -> Addition:
+    """Shards of some prefixes, a row a cell; drawn: their vectors, of a count and a seed."""
     put = lambda kind, data, prefix=None: _put(store, kind, data, prefix)  # noqa: E731
     simhash = fit_simhash(vectors(2000, 0), 64, 0)
     model = put("model", b"no weights")
@@ -48,7 +48,7 @@ def addition(store, prefixes, seed: int, space_id: str = "made-1") -> Addition:
     )  # fmt: skip
     found = []
     for number, prefix in enumerate(prefixes):
-        q = vectors(ROWS, seed + number)
+        q = drawn(ROWS, seed + number)
         fixed = {
             "model_id": [model] * ROWS,
             "source": [f"scene-{seed}"] * ROWS,

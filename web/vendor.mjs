@@ -17,6 +17,7 @@ const bundles = {
   "hyparquet.js":
     'export { parquetMetadata } from "hyparquet/src/metadata.js";\n' +
     'export { parquetHeader } from "hyparquet/src/column.js";\n' +
+    'export { readOffsetIndex } from "hyparquet/src/indexes.js";\n' +
     'export { decompress as unzstd } from "fzstd";\n',
   "sha256.js": 'export { sha256 } from "@noble/hashes/sha2.js";\n',
   "topojson.js": 'export { feature } from "topojson-client";\n',

@@ -216,6 +216,6 @@ def make():
             if name.startswith("part")
             else outcome(parse_models, table(name))
             for name in names
-            if name != "shard"
+            if name.startswith(("part", "models"))
         },
     }

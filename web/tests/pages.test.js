@@ -43,6 +43,12 @@ test("runs and packed groups of every width are unpacked", () => {
   );
 });
 
+test("fixed binary is looked up in dictionaries too", () => {
+  const fixed = { kind: /** @type {const} */ ("fixed"), width: 2 };
+  assert.deepEqual(present([1, (1 << 1) | 1, 0b1101], 4, fixed), [7, 8, 5, 6, 7, 8, 7, 8]);
+  assert.throws(() => present([2, 1 << 1, 2], 1, fixed), /dictionary index 2 of 2/);
+});
+
 test("pages that promise more than they hold are refused before anything is allocated", () => {
   for (const [body, values] of /** @type {[number[], number][]} */ ([
     [[2, 5 << 1], 5],
@@ -61,6 +67,7 @@ test("pages that promise more than they hold are refused before anything is allo
     "binary",
     "fixed",
     "int8",
+    "int32",
     "int64",
     "float",
     "double",
@@ -79,6 +86,8 @@ test("plain values are read, whole numbers beyond 2**53 as the nearest", () => {
     [...readPlain("int64", new Uint8Array(long.buffer), 3, 1)],
     [-1, 2 ** 40 + 3, -(2 ** 62)],
   );
+  const int = new Uint8Array(Int32Array.of(-7, 2 ** 31 - 1).buffer);
+  assert.deepEqual([...readPlain("int32", int, 2, 1)], [-7, 2 ** 31 - 1]);
   const text = Uint8Array.of(2, 0, 0, 0, 65, 66, 2, 0, 0, 0, 0xc3, 0xa9, 0, 0, 0, 0);
   assert.deepEqual(readPlain("string", text, 3, 1), ["AB", "é", ""]);
   assert.deepEqual([...readPlain("fixed", text, 2, 8)], [...text]);

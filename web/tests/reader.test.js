@@ -1,14 +1,18 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import { test } from "node:test";
 import { blockDigests } from "../viewer/digests.js";
 import { BadInput, Damaged, GenerationExpired } from "../viewer/errors.js";
 import { makeFilter } from "../viewer/filters.js";
 import { Cache, Held, Once } from "../viewer/held.js";
 import { Reader } from "../viewer/reader.js";
+import { pageIndex, pagesWith, readPages } from "../viewer/parquet.js";
 import { planOf } from "../viewer/reads.js";
 import { compareTexts, merge, take } from "../viewer/rows.js";
+import { parseFooter } from "../viewer/shards.js";
 import { Store } from "../viewer/store.js";
+import { bytesOf, GOLDEN } from "./faults.js";
 import { bytesFetch, ROOT } from "./folders.js";
 
 const BLOCK = 16_384;
@@ -186,4 +190,75 @@ test("texts are in the order of their bytes", () => {
       assert.equal(Math.sign(compareTexts(a, b)), Buffer.compare(bytes(a), bytes(b)), `${a} ${b}`);
     }
   }
+});
+
+const SHARD = bytesOf(join(GOLDEN, "tables", "shard.parquet"));
+
+/** A reader of the golden shard, its plan, and the names of its cells. @param {number} precision */
+async function goldenShard(precision) {
+  const sha256 = createHash("sha256").update(SHARD).digest("hex");
+  const { length } = SHARD;
+  const about = { prefix: "kq", length, footer_length: length, blocks: sha256, rows: 700 };
+  /** @type {any} */
+  const shard = { ...about, sha256, space_id: "s" };
+  const { fetch } = bytesFetch(() => SHARD);
+  const reader = new Reader(new Store(ROOT, { fetch }), { dim: 16, bits: 32, precision });
+  const plan = planOf([{ shard, whole: false, requests: 3 }]);
+  const { geohash } = await reader.rows(plan, makeFilter(), ["geohash"]);
+  return { reader, plan, geohash };
+}
+
+test("rows of a few cells read by pages are those of whole columns", async () => {
+  const columns = [
+    "embedding",
+    "bits",
+    "code",
+    "model_id",
+    "input_digest",
+    "valid_fraction",
+    "mse",
+  ];
+  const [few, whole] = [await goldenShard(7), await goldenShard(9)];
+  const cells = [...new Set(few.geohash)];
+  for (const some of [[0], [89], [3, 4, 40], [...cells.keys()], []]) {
+    const names = some.map((at) => cells[at]);
+    const wanted = makeFilter({ geohash: names.length ? names : ["0000000"] });
+    const found = await few.reader.rows(few.plan, wanted, columns);
+    const expected = await whole.reader.rows(whole.plan, wanted, columns);
+    const { shard: _own, ...rows } = found;
+    const { shard: _other, ...others } = expected;
+    assert.deepEqual(rows, others);
+    assert.ok(some.length ? found.n > 0 : !found.n);
+    const dated = makeFilter({ geohash: wanted.geohash, datetime: "2022-01-01" });
+    const days = await few.reader.rows(few.plan, dated, columns);
+    assert.deepEqual(days.at, (await whole.reader.rows(whole.plan, dated, columns)).at);
+  }
+});
+
+test("a page index or a page with a turned bit gives damage or values, never another error", () => {
+  const starts = parseFooter(SHARD, 16, 32).groups.flatMap(({ chunks }) =>
+    chunks.flatMap(({ index, data }) => [...(index ?? []), data]),
+  );
+  for (const [turn, start] of starts.entries()) {
+    const bytes = SHARD.slice();
+    bytes[start + (turn % 9)] ^= 1 << (turn & 7);
+    const bytesAt = (/** @type {number} */ a, /** @type {number} */ b) => bytes.subarray(a, b);
+    const metadata = parseFooter(SHARD, 16, 32);
+    for (const column of ["embedding", "code", "model_id", "bits"]) {
+      try {
+        const index = pageIndex(metadata, 1, column, bytesAt);
+        const pages = pagesWith(index, [3, 255]);
+        assert.ok(readPages(metadata, 1, index, pages, bytesAt).rows.length > 0);
+      } catch (error) {
+        assert.ok(error instanceof Damaged, String(error));
+      }
+    }
+  }
+  const odd = parseFooter(SHARD, 16, 32);
+  const groups = odd.groups.map((group) => ({
+    ...group,
+    chunks: group.chunks.map((chunk) => ({ ...chunk, index: null })),
+  }));
+  const none = { ...odd, groups };
+  assert.throws(() => pageIndex(none, 0, "bits", () => SHARD), /expected a page index of bits/);
 });

@@ -11,6 +11,7 @@ const FULL = {
   k: 100,
   op: "min",
   invert: true,
+  exact: true,
   everyDate: true,
   show: "ndvi",
   heat: false,

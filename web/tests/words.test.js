@@ -9,6 +9,18 @@ test("sizes, counts and days read as people write them", () => {
   assert.equal(words.counted(1, "tile"), "1 tile");
   assert.equal(words.counted(6125, "tile"), "6,125 tiles");
   assert.equal(words.day(Date.parse("2023-08-15T10:00:00Z") * 1000), "2023-08-15");
+  for (const [share, said] of /** @type {[number, string][]} */ ([
+    [1, "100 %"],
+    [0.9998, "100 %"],
+    [0.1234, "12 %"],
+    [0.0996, "10 %"],
+    [0.012, "1.2 %"],
+    [0.01, "1 %"],
+    [0.000343, "0.034 %"],
+    [0, "0 %"],
+  ])) {
+    assert.equal(words.percent(share), said);
+  }
   assert.equal(words.day(NaN), "");
   assert.equal(words.days([0, 0]), "1970-01-01");
 });

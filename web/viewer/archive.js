@@ -5,6 +5,7 @@
  * generation; nothing is ever listed.
  */
 
+import * as candidates from "./candidates.js";
 import { PLACE } from "./codes.js";
 import { decodeRows } from "./decode.js";
 import { BadInput, Missing, NotAnArchive } from "./errors.js";
@@ -13,6 +14,7 @@ import { makeFilter } from "./filters.js";
 import { bounds, ChipGrid } from "./grid.js";
 import { CACHE_BYTES } from "./held.js";
 import * as manifest from "./manifest.js";
+import { Overview } from "./overview.js";
 import { simHashFromJson } from "./quantize.js";
 import { Reader } from "./reader.js";
 import { choose, planOf, readPlan, wholeWithin } from "./reads.js";
@@ -53,7 +55,8 @@ import { Models } from "./weights.js";
  * @property {Hits} hits best first
  * @property {Table} exemplars the rows that stand for like, then for unlike
  * @property {import("./search.js").Heat | null} heat null without bits
- * @property {number} candidates rows that were compared
+ * @property {number} candidates rows that were ranked
+ * @property {number} compared rows whose codes, bits or vectors were compared on the way there
  * @property {number} requests
  * @property {number} bytesRead
  * @property {number} seconds
@@ -93,6 +96,7 @@ export class Archive {
     this.generation = generation;
     this.reader = new Reader(store, generation.settings, undefined, generation.spaces);
     this.models = new Models(this.reader, generation);
+    this.overview = new Overview(this.reader, generation.overview);
     this.chips = new ChipGrid(precision, gsd, height, width);
     Object.freeze(this);
   }
@@ -202,18 +206,20 @@ export class Archive {
 
   /**
    * What a search will read at most, from the manifest alone; whole shards at hand cost nothing.
-   * Throws BadInput.
+   * Of the cells that lists choose, about. Throws BadInput.
    *
    * @param {Wanted} wanted
    * @returns {Promise<{requests: number, bytes: number, rows: number}>}
    */
   async cost(wanted) {
-    const { places, plan, space } = await this.#prepare(wanted);
+    const { places, plan, space, lists } = await this.#prepare(wanted);
     const own = sharedPlan(await this.plan(filterOf(places), space.space_id), plan);
     const reads = new Map([...plan.reads, ...own.reads].map((read) => [read.shard.sha256, read]));
     const lacking = [...reads.values()].filter((read) => !this.reader.has(read.shard));
     const { requests, bytes } = planOf(lacking);
-    return { requests, bytes, rows: plan.rows };
+    if (!lists) return { requests, bytes, rows: plan.rows };
+    const read = candidates.cost(lists, wanted.k ?? 50, this.generation);
+    return { requests: requests + read.requests, bytes: bytes + read.bytes, rows: read.rows };
   }
 
   /**
@@ -227,31 +233,39 @@ export class Archive {
   async search(wanted, watch = {}) {
     const began = performance.now();
     const { requests, bytesRead } = this.store;
-    const { places, positives, filter, space, plan, columns } = await this.#prepare(wanted);
+    const asked = await this.#prepare(wanted);
+    const { places, positives, space, lists } = asked;
     const { signal } = watch;
-    const exemplars = await exemplarsOf(this, places, space.space_id, plan, { signal });
+    const exemplars = await exemplarsOf(this, places, space.space_id, asked.plan, { signal });
     const dim = exemplars.embedding.length / exemplars.n;
     const vectors = places.map((_, i) => exemplars.embedding.slice(i * dim, (i + 1) * dim));
-    const query = makeQuery({
+    const given = makeQuery({
       ...wanted,
       positives: vectors.slice(0, positives),
       negatives: vectors.slice(positives),
       exclude: places.map((place) => place.geohash),
     });
+    const near = lists && (await this.#narrowed(lists, given, space));
+    signal?.throwIfAborted();
+    const { query, filter, plan, columns } = near ?? { ...asked, query: given };
     const { first, second, ahead } = columns;
     const rows = await this.reader.rows(plan, filter, first, { ...watch, ahead });
-    const list = shortlist(rows, query, this.#simHash(space, dim));
+    const simhash = this.#simHash(space, dim);
+    // Bits are of the vectors: of a few rows, computing them is less than fetching them.
+    if (near && simhash) rows.bits = simhash.encode(rows.embedding);
+    const list = shortlist(rows, query, simhash);
     const passed = take(rows, list.index);
     const full = second.length ? await this.reader.more(passed, second, { signal }) : passed;
     const { chosen, score } = best(full.geohash, full.embedding, query, space.scale);
     const found = take(full, chosen);
-    const { hamming, heat, candidates } = list;
+    const { hamming } = list;
     const own = hamming && chosen.map((row) => hamming[row]);
     return {
       hits: { ...found, score, hamming: own, bounds: bounds(found.geohash) },
       exemplars,
-      heat,
-      candidates,
+      heat: near ? near.heat : list.heat,
+      candidates: list.candidates,
+      compared: near ? near.compared : plan.rows,
       requests: this.store.requests - requests,
       bytesRead: this.store.bytesRead - bytesRead,
       seconds: (performance.now() - began) / 1000,
@@ -296,6 +310,7 @@ export class Archive {
    * The exemplars, the filter and the reads of a search. first: columns of every row, second:
    * of those that pass the shortlist, whose bytes are fetched along with the first where
    * they can be kept. Without bits, or when it is exact, every row is asked for its vector.
+   * lists: those that choose the cells whose rows are read, null where all are.
    *
    * @param {Wanted} wanted
    */
@@ -309,15 +324,36 @@ export class Archive {
     const filter = makeFilter({ bbox, datetime });
     const space = this.space();
     const bits = this.settings.bits ? ["bits"] : [];
+    const found = candidates.serves(wanted, filter) ? await this.overview.lists(space) : null;
+    const lists = found && candidates.pays(found, this.settings) ? found : null;
+    const asked = { places, positives: like.length, filter, space, lists };
+    const every = { first: [...bits, ...SHORTLISTED], second: [], ahead: [] };
+    if (lists) return { ...asked, plan: planOf([]), columns: every };
     const ranged = await this.plan(filter, space.space_id);
     // What the cache cannot hold would be fetched twice.
     const kept = ranged.bytes <= CACHE_BYTES;
     const plan = kept ? wholeWithin(ranged, filter) : ranged;
     const columns =
       exact || !bits.length
-        ? { first: [...bits, ...SHORTLISTED], second: [], ahead: [] }
-        : { first: bits, second: SHORTLISTED, ahead: kept ? SHORTLISTED : [] };
-    return { places, positives: like.length, filter, space, plan, columns };
+        ? every
+        : { first: ["bits"], second: SHORTLISTED, ahead: kept ? SHORTLISTED : [] };
+    return { ...asked, plan, columns };
+  }
+
+  /**
+   * The search of the cells that lists choose.
+   *
+   * @param {import("./overview.js").Lists} lists
+   * @param {import("./search.js").Query} query
+   * @param {Space} space
+   */
+  async #narrowed(lists, query, space) {
+    const { precision } = this.settings;
+    const { cells, rows, heat } = await candidates.find(this.overview, lists, query, precision);
+    const filter = makeFilter({ geohash: cells.length ? cells : "0".repeat(12) });
+    const plan = await this.plan(filter, space.space_id);
+    const columns = { first: SHORTLISTED, second: [], ahead: [] };
+    return { query: { ...query, exact: true }, filter, plan, columns, compared: rows, heat };
   }
 
   /**

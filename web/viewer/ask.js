@@ -27,6 +27,7 @@ export function makeForm(heard) {
     op: byId("op", HTMLSelectElement),
     everyDate: byId("every-date", HTMLInputElement),
     invert: byId("invert", HTMLInputElement),
+    exact: byId("exact", HTMLInputElement),
   });
   input.k.replaceChildren(...COUNTS.map((count) => new Option(String(count), String(count))));
   const asking = byId("ask", HTMLFormElement);
@@ -60,6 +61,7 @@ export function makeForm(heard) {
     heard.change({ everyDate: input.everyDate.checked }),
   );
   input.invert.addEventListener("change", () => heard.change({ invert: input.invert.checked }));
+  input.exact.addEventListener("change", () => heard.change({ exact: input.exact.checked }));
   const draw = byId("draw", HTMLButtonElement);
   draw.addEventListener("click", heard.draw);
   byId("here", HTMLButtonElement).addEventListener("click", heard.here);
@@ -75,6 +77,7 @@ export function makeForm(heard) {
       input.op.value = session.op;
       input.everyDate.checked = session.everyDate;
       input.invert.checked = session.invert;
+      input.exact.checked = session.exact;
     },
     /** From now on something can be asked. */
     open() {

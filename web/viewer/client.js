@@ -45,7 +45,8 @@ import { EmbarchiveError, fromPlain } from "./errors.js";
  * @typedef {object} Ranking
  * @property {Tile[]} hits best first
  * @property {Tile[]} exemplars of like, then of unlike
- * @property {number} candidates rows that were compared
+ * @property {number} candidates rows that were ranked
+ * @property {number} compared rows whose codes, bits or vectors were compared on the way there
  * @property {number} requests
  * @property {number} bytesRead
  * @property {number} seconds

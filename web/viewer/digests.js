@@ -121,6 +121,18 @@ export async function checkBlockRange(name, data, start, outboard, objectLength)
   throw new Damaged(`${name}: block ${block}: expected digest ${want}, found ${have}`);
 }
 
+/**
+ * Throws Damaged unless a piece of an object has this digest, the first 16 bytes of its SHA-256.
+ *
+ * @param {string} name
+ * @param {Uint8Array<ArrayBuffer>} data
+ * @param {Uint8Array} expected
+ */
+export async function checkShort(name, data, expected) {
+  const [want, have] = [hex(expected), hex((await digest(data)).subarray(0, DIGEST))];
+  if (have !== want) throw new Damaged(`${name}: expected digest ${want}, found ${have}`);
+}
+
 /** @param {Uint8Array} bytes */
 function hex(bytes) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

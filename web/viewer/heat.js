@@ -27,12 +27,12 @@ const COLOURS = colours();
  * The cells that are better than the median, by rank; cells of one value share the best rank of
  * them.
  *
- * @param {{geohash: readonly string[], value: Int32Array}} heat value: less is better
+ * @param {{geohash: readonly string[], value: Int32Array | Float64Array}} heat value: less is better
  * @returns {Shades}
  */
 export function makeShades({ geohash, value }) {
   const sorted = value.slice().sort();
-  const shades = value.map((one) => shadeOf(firstOf(sorted, one) / value.length));
+  const shades = Int32Array.from(value, (one) => shadeOf(firstOf(sorted, one) / value.length));
   const order = byShade(shades);
   const box = new Float64Array(order.length * 4);
   order.forEach((cell, at) => box.set(mercator(cellBounds(geohash[cell])), at * 4));
@@ -84,7 +84,7 @@ function byShade(shades) {
 /**
  * The first position of a value that is among sorted ones.
  *
- * @param {Int32Array} sorted
+ * @param {Int32Array | Float64Array} sorted
  * @param {number} value
  */
 function firstOf(sorted, value) {

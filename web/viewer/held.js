@@ -8,7 +8,7 @@
 import { BLOCK } from "./digests.js";
 import { Damaged, GenerationExpired, Missing } from "./errors.js";
 import { objectPath } from "./manifest.js";
-import { VerifiedObject, WHOLE_BYTES } from "./store.js";
+import { readPieces, VerifiedObject, WHOLE_BYTES } from "./store.js";
 
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
 /** @typedef {import("./store.js").Range} Range */
@@ -167,6 +167,31 @@ export class Held {
     const bodies = missing.length ? await expiring(() => this.#file(shard).read(missing)) : [];
     missing.forEach(([start], run) => this.#keep(shard, found, start, bodies[run]));
     return (start, end) => joined(shard, found, start, end);
+  }
+
+  /**
+   * Pieces of an object other than a shard, those near each other in one request.
+   *
+   * @param {Parameters<typeof objectPath>[0]} kind
+   * @param {string} sha256
+   * @param {readonly import("./store.js").Piece[]} pieces
+   * @returns {Promise<Uint8Array[]>}
+   */
+  async pieces(kind, sha256, pieces) {
+    const keys = pieces.map(({ offset, length }) => `${sha256} ${offset}+${length}`);
+    const found = keys.map((key) => this.#cache.get(key));
+    const missing = pieces.filter((_, i) => !found[i]);
+    const path = objectPath(kind, sha256);
+    const bodies = missing.length
+      ? await expiring(() => readPieces(this.#store, path, missing))
+      : [];
+    let fetched = 0;
+    return keys.map((key, i) => {
+      // A copy, so that what lay between is not kept.
+      const data = found[i] ?? bodies[fetched++].slice();
+      this.#cache.put(key, data, data.length);
+      return data;
+    });
   }
 
   /**

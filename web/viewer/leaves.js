@@ -20,10 +20,12 @@ import { Damaged } from "./errors.js";
 
 /**
  * A column of a row group: bytes [start, end) of the file. limits: least and greatest value,
- * where the footer says them (texts, numbers, timestamps as microseconds).
+ * where the footer says them (texts, numbers, timestamps as microseconds); data: where its first
+ * data page begins; index: bytes [start, end) of what says where its pages are, null without.
  *
  * @typedef {Readonly<{start: number, end: number, values: number, unpacked: number,
- *   codec: string, limits: [any, any] | null}>} Chunk
+ *   codec: string, limits: [any, any] | null, data: number,
+ *   index: readonly [start: number, end: number] | null}>} Chunk
  */
 
 /** @typedef {Readonly<{rows: number, bytes: number, chunks: readonly Chunk[]}>} Group chunks in
@@ -128,6 +130,7 @@ function kindOf({ type, type_length: width, converted_type: converted, logical_t
     if (logical.bitWidth === 8) return ["int8", "int8"];
     if (logical.bitWidth === 16) return ["int16", "int16"];
   }
+  if (type === "INT32" && plain) return ["int32", "int32"];
   if (type === "INT64") {
     if (plain) return ["int64", "int64"];
     const utc = logical?.type === "TIMESTAMP" && logical.isAdjustedToUTC;
@@ -147,11 +150,11 @@ export function readGroup(group, leaves) {
   const rows = size(group.num_rows);
   const bytes = size(group.total_byte_size);
   if (group.columns.length !== leaves.length) throw new RangeError("row groups of other columns");
-  const chunks = group.columns.map(({ meta_data: raw }, i) => {
+  const chunks = group.columns.map(({ meta_data: raw, ...about }, i) => {
     if (raw?.path_in_schema.join("\n") !== leaves[i].path.join("\n")) {
       throw new RangeError("row groups of other columns");
     }
-    return readChunk(raw, leaves[i], rows);
+    return Object.freeze({ ...readChunk(raw, leaves[i], rows), index: indexOf(about) });
   });
   const sum = chunks.reduce((total, chunk) => total + chunk.unpacked, 0);
   if (sum > bytes) throw new RangeError(`columns of ${sum} bytes in a row group of ${bytes}`);
@@ -162,7 +165,7 @@ export function readGroup(group, leaves) {
  * @param {import("hyparquet").ColumnMetaData} raw
  * @param {Leaf} leaf
  * @param {number} rows
- * @returns {Chunk}
+ * @returns {Omit<Chunk, "index">}
  */
 function readChunk(raw, leaf, rows) {
   const first = size(raw.data_page_offset);
@@ -183,14 +186,16 @@ function readChunk(raw, leaf, rows) {
   const [low, high] = [raw.statistics?.min_value, raw.statistics?.max_value].map(plain);
   const limits =
     low === undefined || high === undefined ? null : /** @type {[any, any]} */ ([low, high]);
-  return Object.freeze({
-    start,
-    end,
-    values,
-    unpacked: size(raw.total_uncompressed_size),
-    codec: raw.codec,
-    limits,
-  });
+  const unpacked = size(raw.total_uncompressed_size);
+  return { start, end, values, unpacked, codec: raw.codec, limits, data: first };
+}
+
+/**
+ * @param {Omit<import("hyparquet").ColumnChunk, "meta_data">} about
+ * @returns {Chunk["index"]}
+ */
+function indexOf({ offset_index_offset: at, offset_index_length: length }) {
+  return at === undefined || !length ? null : [size(at), size(at) + length];
 }
 
 /** @param {unknown} value */

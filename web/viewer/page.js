@@ -14,7 +14,7 @@ import { formatSession, MOST_EXEMPLARS, parseSession, withExemplar } from "./ses
 import { makeStatus } from "./states.js";
 import { allowOnly } from "./trust.js";
 import { makeTurns } from "./turns.js";
-import { bytes, counted, day, days, number, place } from "./words.js";
+import { bytes, counted, day, days, number, percent, place } from "./words.js";
 
 /**
  * @typedef {import("./session.js").Session} Session
@@ -261,9 +261,9 @@ function rest() {
 /** @param {() => boolean} isLatest */
 async function search(isLatest) {
   status.say("searching", "Looking through the archive.");
-  const { like, unlike, bbox, k, op, invert, everyDate } = session;
+  const { like, unlike, bbox, k, op, invert, exact, everyDate } = session;
   const perPlace = /** @type {0 | 1} */ (everyDate ? 0 : 1);
-  const query = { like, unlike, bbox, datetime: datetime(), k, op, invert, perPlace };
+  const query = { like, unlike, bbox, datetime: datetime(), k, op, invert, exact, perPlace };
   const cost = await archive.call("cost", query);
   if (!isLatest()) return;
   if (cost.bytes > allowed) return ask(cost);
@@ -273,7 +273,7 @@ async function search(isLatest) {
   if (!isLatest()) return;
   show({ ...found, ranked: true }, counted(found.hits.length, everyDate ? "tile" : "place"));
   results.note(
-    `${counted(found.candidates, "candidate")} compared in ${found.seconds.toFixed(2)} s; ` +
+    `${comparedOf(found)} in ${found.seconds.toFixed(2)} s; ` +
       (found.requests
         ? `meanwhile ${bytes(found.bytesRead)} read in ${counted(found.requests, "request")}, every byte checked.`
         : "all of it had been read and checked before."),
@@ -282,6 +282,12 @@ async function search(isLatest) {
   else if (limits()) status.say("empty", `No other tile to compare with ${limits()}.`);
   else status.say("empty", "The archive has no other tile to compare with.");
   await Promise.all([paint(), layers.heat(session, shown.ranked)]);
+}
+
+/** How much was compared, of all where nothing limits it. @param {import("./client.js").Ranking} found */
+function comparedOf({ candidates, compared }) {
+  if (!summary || limits()) return `${counted(candidates, "candidate")} compared`;
+  return `Compared ${percent(compared / summary.tiles)} of ${counted(summary.tiles, "tile")}`;
 }
 
 /** @param {import("./client.js").Cost} cost */

@@ -3,7 +3,8 @@
  * in, arrays out. Every count is checked against the bytes that must hold it.
  */
 
-/** @typedef {"string" | "binary" | "fixed" | "int8" | "int16" | "int64" | "float" | "double"} Kind */
+/** @typedef {"string" | "binary" | "fixed" | "int8" | "int16" | "int32" | "int64" | "float" |
+ *   "double"} Kind */
 /** @typedef {any[] | Uint8Array | Int8Array | Int16Array | Float32Array | Float64Array} Values */
 /** @typedef {import("./leaves.js").Leaf} Leaf */
 
@@ -21,6 +22,7 @@ const LEAST = Object.freeze({
   binary: 4,
   int8: 4,
   int16: 4,
+  int32: 4,
   int64: 8,
   float: 4,
   double: 8,
@@ -76,16 +78,14 @@ export function pageValues(
  */
 function decoded(kind, width, encoding, body, count, dictionary) {
   if (encoding === "PLAIN") return readPlain(kind, body, count, width);
-  if (
-    !["RLE_DICTIONARY", "PLAIN_DICTIONARY"].includes(encoding ?? "") ||
-    !dictionary ||
-    width > 1
-  ) {
+  if (!["RLE_DICTIONARY", "PLAIN_DICTIONARY"].includes(encoding ?? "") || !dictionary) {
     throw new RangeError(`the encoding ${encoding}`);
   }
-  const indices = readIndices(body, count, dictionary.length);
-  const out = allocate(kind, count, 1);
-  for (let i = 0; i < count; i++) out[i] = dictionary[indices[i]];
+  const indices = readIndices(body, count, dictionary.length / width);
+  const out = allocate(kind, count, width);
+  for (let i = 0, at = 0; i < count; i++) {
+    for (let byte = 0; byte < width; byte++) out[at++] = dictionary[indices[i] * width + byte];
+  }
   return out;
 }
 
@@ -265,7 +265,8 @@ export function readPlain(kind, body, count, width) {
   if (kind === "float") return new Float32Array(bytes.buffer);
   if (kind === "double") return new Float64Array(bytes.buffer);
   if (kind === "int8") return Int8Array.from(fitting(bytes, 128));
-  return kind === "int16" ? Int16Array.from(fitting(bytes, 32_768)) : int64s(bytes);
+  if (kind === "int16") return Int16Array.from(fitting(bytes, 32_768));
+  return kind === "int32" ? Float64Array.from(new Int32Array(bytes.buffer)) : int64s(bytes);
 }
 
 /** @param {Uint8Array} bytes of int32 @param {number} limit */

@@ -8,7 +8,7 @@
 import { BadInput, Damaged, EmbarchiveError } from "./errors.js";
 import { leavesOf, readGroup, size } from "./leaves.js";
 import { allocate, countItems, even, pageValues, place, readPlain, split } from "./pages.js";
-import { parquetHeader, parquetMetadata, unzstd } from "./vendor/hyparquet.js";
+import { parquetHeader, parquetMetadata, readOffsetIndex, unzstd } from "./vendor/hyparquet.js";
 
 /**
  * @typedef {import("./pages.js").Kind} Kind
@@ -18,6 +18,15 @@ import { parquetHeader, parquetMetadata, unzstd } from "./vendor/hyparquet.js";
  * @typedef {import("./leaves.js").Group} Group
  * @typedef {import("./leaves.js").Leaf} Leaf
  * @typedef {import("./leaves.js").FileMetaData} FileMetaData
+ */
+
+/**
+ * The pages of a column chunk: bytes [start, end) of each and its first row, one more entry being
+ * the number of rows.
+ *
+ * @typedef {Readonly<{leaf: number, firsts: readonly number[],
+ *   pages: readonly (readonly [start: number, end: number])[],
+ *   dictionary: readonly [start: number, end: number] | null}>} PageIndex
  */
 
 const MAX_HEADER = 1 << 16;
@@ -51,9 +60,9 @@ export function readMetadata(tail, name) {
 
 /**
  * Top-level columns of row groups, one array each over all groups in order: texts as string[],
- * fixed binary and lists of int8 and int16 flat, timestamps as microseconds in a Float64Array, int64 as
- * Float64Array (NaN for null), structs of numbers flat and row by row, lists of texts as
- * string[][], binary as (Uint8Array | null)[]. Throws Damaged; BadInput on an unknown column.
+ * fixed binary and lists of int8 and int16 flat, timestamps as microseconds in a Float64Array,
+ * int32 and int64 as Float64Array (NaN for null), structs of numbers flat and row by row, lists of
+ * texts as string[][], binary as (Uint8Array | null)[]. Throws Damaged; BadInput on an unknown column.
  *
  * @param {FileMetaData} metadata
  * @param {readonly number[]} groups
@@ -82,6 +91,88 @@ export async function readColumns(metadata, groups, columns, bytesAt) {
     found[column] = metadata.leaves[own[0]].path.length === 2 ? interleaved(arrays) : arrays[0];
   }
   return found;
+}
+
+// ---------------------------------------------------------------- single pages
+
+/**
+ * Where the pages of a column of a row group lie, of one leaf. Throws Damaged.
+ *
+ * @param {FileMetaData} metadata
+ * @param {number} group
+ * @param {string} column
+ * @param {(start: number, end: number) => Uint8Array} bytesAt bytes of the footer
+ * @returns {PageIndex}
+ */
+export function pageIndex(metadata, group, column, bytesAt) {
+  return guarded(`${metadata.name}: expected a page index of ${column}`, () => {
+    const leaf = metadata.leaves.findIndex(({ path }) => path[0] === column);
+    const { rows, chunks } = metadata.groups[group];
+    const { start, end, data, index } = chunks[leaf];
+    if (!index) throw new RangeError("none");
+    const bytes = bytesAt(...index);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const places = readOffsetIndex({ view, offset: 0 }).page_locations;
+    const firsts = [...places.map((one) => size(one.first_row_index)), rows];
+    const pages = places.map(({ offset, compressed_page_size: length }) => {
+      return /** @type {[number, number]} */ ([size(offset), size(offset) + length]);
+    });
+    const sound = pages.every(([a, b], i) => {
+      return a >= data && a < b && b <= end && firsts[i] < firsts[i + 1];
+    });
+    if (!sound || firsts[0] !== 0 || !pages.length) throw new RangeError("pages out of order");
+    return { leaf, firsts, pages, dictionary: start < data ? [start, data] : null };
+  });
+}
+
+/**
+ * The pages that hold some of ascending rows.
+ *
+ * @param {PageIndex} index
+ * @param {ArrayLike<number>} rows
+ * @returns {number[]}
+ */
+export function pagesWith({ firsts }, rows) {
+  const found = new Set();
+  for (let i = 0, page = 0; i < rows.length; i++) {
+    while (firsts[page + 1] <= rows[i]) page += 1;
+    found.add(page);
+  }
+  return [...found];
+}
+
+/**
+ * A column of some pages, and the numbers of their rows. Throws Damaged.
+ *
+ * @param {FileMetaData} metadata
+ * @param {number} group
+ * @param {PageIndex} index
+ * @param {readonly number[]} pages
+ * @param {(start: number, end: number) => Uint8Array} bytesAt
+ * @returns {{values: any, rows: number[]}}
+ */
+export function readPages(
+  metadata,
+  group,
+  { leaf, firsts, pages: all, dictionary },
+  pages,
+  bytesAt,
+) {
+  const spans = [...(dictionary ? [dictionary] : []), ...pages.map((page) => all[page])];
+  const parts = spans.map(([start, end]) => bytesAt(start, end));
+  const body = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  parts.reduce((at, part) => (body.set(part, at), at + part.length), 0);
+  const rows = pages.flatMap((page) =>
+    Array.from({ length: firsts[page + 1] - firsts[page] }, (_, i) => firsts[page] + i),
+  );
+  const own = metadata.groups[group];
+  const chunk = own.chunks[leaf];
+  const values = (chunk.values / own.rows) * rows.length;
+  const few = { ...chunk, start: 0, end: body.length, values };
+  return guarded(`${metadata.name}: expected readable pages`, () => ({
+    values: readLeaf(metadata.leaves[leaf], [{ ...own, rows: rows.length }], [few], () => body),
+    rows,
+  }));
 }
 
 // ---------------------------------------------------------------- columns

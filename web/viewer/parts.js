@@ -45,7 +45,7 @@ export const CELL = new RegExp(`^[${ALPHABET}]{1,12}$`);
 const MAX_TABLE_BYTES = 64 << 20;
 const MAX_TABLE_ROWS = 1 << 20;
 const MAX_UNPACKED = 512 << 20;
-const MAX_LENGTH = 2 ** 40;
+export const MAX_LENGTH = 2 ** 40;
 const KIND = /^(?:adapter|full|shared|encoder|backbone)$/;
 const PART_SCHEMA = [
   ...["prefix", "geohash_min", "geohash_max", "sha256"].map((name) => `${name} string`),
@@ -180,7 +180,7 @@ function same(a, b) {
  * @param {string} name
  * @returns {Promise<Columns>}
  */
-async function parseTable(data, kind, schema, name) {
+export async function parseTable(data, kind, schema, name) {
   if (data.length > MAX_TABLE_BYTES) {
     throw new Damaged(`${name}: expected at most ${MAX_TABLE_BYTES} bytes, found ${data.length}`);
   }
@@ -223,7 +223,7 @@ function checkStamp(metadata, expected) {
  * @param {Columns} columns
  * @returns {Readonly<Record<string, any>>[]} null where a number is none; bbox as four numbers
  */
-function rowsOf({ bbox, ...columns }) {
+export function rowsOf({ bbox, ...columns }) {
   const [first] = Object.values(columns);
   return Array.from(first, (_, i) => {
     const pairs = Object.entries(columns).map(([name, values]) => [
@@ -276,7 +276,7 @@ function checkPart(columns, name) {
  * @param {string} column
  * @param {RegExp} pattern
  */
-function checkText(values, name, column, pattern) {
+export function checkText(values, name, column, pattern) {
   const odd = values.find((value) => value !== null && !pattern.test(value));
   if (odd === undefined || odd === null) return;
   throw new Damaged(`${name}: expected ${column} to be ${pattern.source}, found ${brief(odd)}`);
@@ -290,7 +290,7 @@ function checkText(values, name, column, pattern) {
  * @param {number} high
  * @param {boolean} [nullable]
  */
-function checkNumbers(values, name, column, low, high, nullable = false) {
+export function checkNumbers(values, name, column, low, high, nullable = false) {
   const odd = values.find(
     (value) => !(value >= low && value <= high) && !(nullable && Number.isNaN(value)),
   );

@@ -79,18 +79,19 @@ export class Codes {
 }
 
 /**
- * Exact squared distances of int8 rows (n, dim) to one vector.
+ * Exact squared distances of int8 rows (n, dim) to one vector of whole numbers.
  *
  * @param {Int8Array} q
- * @param {Int8Array} p
+ * @param {Int8Array | Float64Array} p
  * @param {number} dim
- * @returns {Int32Array}
+ * @returns {Int32Array | Float64Array}
  */
 export function squaredL2(q, p, dim) {
   if (p.length !== dim || q.length % dim) {
     throw new BadInput(`distance: expected vectors of ${dim}, found ${p.length} and ${q.length}`);
   }
-  const found = new Int32Array(q.length / dim);
+  const Sums = p instanceof Int8Array ? Int32Array : Float64Array;
+  const found = new Sums(q.length / dim);
   for (let row = 0, at = 0; row < found.length; row++) {
     let sum = 0;
     for (let i = 0; i < dim; i++, at++) sum += (q[at] - p[i]) * (q[at] - p[i]);

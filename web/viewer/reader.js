@@ -9,7 +9,8 @@ import { readColumns } from "./parquet.js";
 import { parsePart } from "./parts.js";
 import { CELL_COLUMNS, checkRef, groupsOf, parsePyramid, readCells } from "./pyramid.js";
 import { fetchQuantiser } from "./quantisers.js";
-import { rowGroups } from "./reads.js";
+import { pageIndex, pagesWith, readPages } from "./parquet.js";
+import { fewCells, rowGroups } from "./reads.js";
 import { concat, merge, take, withColumns } from "./rows.js";
 import { columnNames, columnRanges, ORDER, parseFooter, readRows } from "./shards.js";
 
@@ -40,7 +41,7 @@ export class Reader {
 
   /**
    * @param {import("./store.js").Store} store
-   * @param {{dim: number, bits: number, packed?: number}} settings
+   * @param {{dim: number, bits: number, packed?: number, precision?: number}} settings
    * @param {number} [cacheBytes]
    * @param {readonly import("./manifest.js").Space[]} [spaces] whose codes are decoded
    */
@@ -135,6 +136,17 @@ export class Reader {
   }
 
   /**
+   * Pieces of an object, each verified by its digest.
+   *
+   * @param {Parameters<Held["pieces"]>[0]} kind
+   * @param {string} sha256
+   * @param {Parameters<Held["pieces"]>[2]} pieces
+   */
+  pieces(kind, sha256, pieces) {
+    return this.#held.pieces(kind, sha256, pieces);
+  }
+
+  /**
    * @param {ShardRead} read
    * @param {Filter} wanted
    * @param {string[]} names
@@ -145,6 +157,9 @@ export class Reader {
     if (whole) await this.#held.shard(shard);
     const metadata = await this.#footer(shard);
     const groups = rowGroups(metadata, wanted);
+    if (fewCells(wanted, this.settings.precision ?? 0) && !names.includes("bbox")) {
+      return this.#cellRows(shard, groups, wanted, names);
+    }
     await this.#held.ranges(shard, columnRanges(metadata, groups, this.#stored(fetched)));
     const tables = await this.#groups(shard, metadata, groups, names);
     if (isEverything(wanted)) return tables;
@@ -155,6 +170,53 @@ export class Reader {
         rows.at.map((_, row) => row).filter((row) => mask[row] > 0),
       );
     });
+  }
+
+  /**
+   * Rows of a few cells: the columns that say which they are, then of others their pages.
+   *
+   * @param {ShardRow} shard
+   * @param {number[]} groups
+   * @param {Filter} wanted
+   * @param {string[]} names
+   * @returns {Promise<Table[]>}
+   */
+  async #cellRows(shard, groups, wanted, names) {
+    const metadata = await this.#footer(shard);
+    const keys = await this.#groups(shard, metadata, groups, [...ORDER]);
+    const some = groups.flatMap((group, i) => {
+      const mask = rowMask(keys[i], wanted);
+      const rows = Array.from(mask.keys()).filter((row) => mask[row] > 0);
+      return rows.length ? [{ group, rows, table: take(keys[i], Int32Array.from(rows)) }] : [];
+    });
+    const others = this.#stored(names).filter((name) => !ORDER.includes(name));
+    if (!some.length || !others.length) return some.map(({ table }) => table);
+    const start = shard.length - shard.footer_length;
+    const footerAt = await this.#held.ranges(shard, [[start, shard.length]]);
+    const read = some.flatMap(({ group, rows, table }) =>
+      others.map((name) => {
+        const index = pageIndex(metadata, group, name, footerAt);
+        return { group, rows, table, name, index, pages: pagesWith(index, rows) };
+      }),
+    );
+    const spans = read.flatMap(({ index, pages }) => [
+      ...(index.dictionary ? [index.dictionary] : []),
+      ...pages.map((page) => index.pages[page]),
+    ]);
+    const bytesAt = await this.#held.ranges(
+      shard,
+      spans.map(([a, b]) => /** @type {[number, number]} */ ([a, b])).sort((a, b) => a[0] - b[0]),
+    );
+    const quantiser = others.includes("packed") ? await this.quantiser(shard.space_id) : null;
+    for (const { group, rows, table, name, index, pages } of read) {
+      const held = readPages(metadata, group, index, pages, bytesAt);
+      const places = new Map(held.rows.map((row, at) => [row, at]));
+      const at = Int32Array.from(rows, (row) => places.get(row) ?? 0);
+      const { values } = take({ n: held.rows.length, values: held.values }, at);
+      if (name === "packed" && quantiser) table.embedding = quantiser.decode(values);
+      else /** @type {Record<string, any>} */ (table)[name] = values;
+    }
+    return some.map(({ table }) => table);
   }
 
   /**

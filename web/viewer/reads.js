@@ -39,8 +39,10 @@ import { WHOLE_BYTES } from "./store.js";
 // as they stay under these bytes together.
 const FEW_REQUESTS = 6;
 const AFFORDED_BYTES = 16 * 2 ** 20;
+// Cells up to which their rows are read by pages.
+export const FEW_CELLS = 128;
 // Footer, outboard, and the columns as one run of blocks; runs far apart can add some.
-const RANGED = 3;
+export const RANGED = 3;
 
 /**
  * The part references or shards that can hold a matching row, in the given order.
@@ -68,7 +70,9 @@ export function choose(candidates, wanted) {
 export function readPlan(shards, wanted, spaceId = null) {
   const ours = shards.filter((one) => spaceId === null || one.space_id === spaceId);
   const chosen = choose(ours.sort(byGeohash), wanted);
-  const whole = wholeShards(chosen);
+  // Of a few cells each shard has a row or two: pages, however many requests that makes.
+  const few = chosen.length > 0 && fewCells(wanted, chosen[0].geohash_min.length);
+  const whole = few ? smallShards(chosen) : wholeShards(chosen);
   return planOf(
     chosen.map((shard) => {
       const all = whole.has(shard.sha256);
@@ -153,13 +157,33 @@ export function namesMeet(names, low, high) {
 }
 
 /**
+ * Whether a filter names so few cells that single pages of a shard hold their rows.
+ *
+ * @param {Filter} wanted
+ * @param {number} precision letters of a cell
+ */
+export function fewCells({ geohash: names }, precision) {
+  const cells = names.every((name) => name.length === precision);
+  return names.length > 0 && names.length <= FEW_CELLS && cells;
+}
+
+/**
+ * The shards that ranges would not save anything of.
+ *
+ * @param {readonly ShardRow[]} chosen
+ */
+function smallShards(chosen) {
+  return new Set(chosen.filter((one) => one.length <= WHOLE_BYTES).map((one) => one.sha256));
+}
+
+/**
  * Which shards to fetch in one request each.
  *
  * @param {readonly ShardRow[]} chosen
  * @returns {Set<string>}
  */
 function wholeShards(chosen) {
-  const whole = new Set(chosen.filter((one) => one.length <= WHOLE_BYTES).map((one) => one.sha256));
+  const whole = smallShards(chosen);
   const rest = chosen.filter((one) => !whole.has(one.sha256)).sort(bySize);
   let requests = RANGED * rest.length + whole.size;
   let spent = 0;

@@ -29,7 +29,7 @@ import { Codes, squaredL2 } from "./quantize.js";
  * of each candidate place its least. Without bits all rows pass and there are no numbers.
  * candidates: how many rows were compared.
  *
- * @typedef {Readonly<{geohash: readonly string[], value: Int32Array}>} Heat
+ * @typedef {Readonly<{geohash: readonly string[], value: Int32Array | Float64Array}>} Heat
  * @typedef {Readonly<{index: Int32Array, hamming: Int32Array | null, heat: Heat | null,
  *   candidates: number}>} Shortlist
  */
@@ -288,7 +288,7 @@ function values(vectors, query) {
 }
 
 /**
- * Numbers to positives against numbers to negatives. `mean` divides the sums, each an exact
+ * Numbers to positives against numbers to negatives: step 3 where `mean`, else step 2. `mean` divides the sums, each an exact
  * integer, by their count; else each is multiplied by the other side's count in lowest terms.
  * The order of these operations is part of the definition.
  *
@@ -297,7 +297,7 @@ function values(vectors, query) {
  * @param {Query} query
  * @param {boolean} mean
  */
-function combine(distances, count, query, mean) {
+export function combine(distances, count, query, mean) {
   const { op, invert, positives, negatives } = query;
   const near = reduce(positives.map(distances), count, op);
   const far = negatives.length ? reduce(negatives.map(distances), count, op) : null;

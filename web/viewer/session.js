@@ -12,6 +12,7 @@
  * @property {number} k
  * @property {"mean" | "min"} op
  * @property {boolean} invert
+ * @property {boolean} exact   every tile by its vector, whatever that reads
  * @property {boolean} everyDate   every date of a place, not its best alone
  * @property {"colour" | "ndvi"} show
  * @property {boolean} heat
@@ -34,6 +35,7 @@ export const EMPTY = Object.freeze({
   k: 24,
   op: "mean",
   invert: false,
+  exact: false,
   everyDate: false,
   show: "colour",
   heat: true,
@@ -67,6 +69,7 @@ const READ = {
   k: (text) => COUNTS.find((count) => String(count) === text),
   op: (text) => ["mean", "min"].find((op) => op === text),
   invert: flag,
+  exact: flag,
   everyDate: flag,
   show: (text) => ["colour", "ndvi"].find((show) => show === text),
   heat: flag,

@@ -2,7 +2,7 @@
  * The one door for bytes of objects: the store, and objects whose every byte is verified.
  */
 
-import { BLOCK, DIGEST, blockCount, checkBlockRange, checkObject } from "./digests.js";
+import { BLOCK, DIGEST, blockCount, checkBlockRange, checkObject, checkShort } from "./digests.js";
 import { BadInput, Damaged } from "./errors.js";
 import { Store } from "./httpstore.js";
 import { objectPath } from "./manifest.js";
@@ -17,6 +17,14 @@ export { Store };
 // One request costs about as much as these bytes on a good line: an object up to this size is
 // fetched whole, and ranges of one that are no farther apart are fetched as one.
 export const WHOLE_BYTES = 256 << 10;
+// Pieces at most so many bytes apart are fetched together.
+const GAP = 128 << 10;
+
+/**
+ * Bytes of an object with a digest of their own.
+ *
+ * @typedef {Readonly<{name: string, offset: number, length: number, digest: Uint8Array}>} Piece
+ */
 
 /**
  * One immutable object; whatever it returns was checked against its hash.
@@ -117,6 +125,29 @@ export class VerifiedObject {
 }
 
 /**
+ * Pieces of one object, each checked by its digest. Throws Damaged, Missing, StoreUnreachable.
+ *
+ * @param {Store} store
+ * @param {string} path
+ * @param {readonly Piece[]} pieces
+ * @returns {Promise<Bytes[]>}
+ */
+export function readPieces(store, path, pieces) {
+  const ranges = pieces.map(
+    ({ offset, length }) => /** @type {Range} */ ([offset, offset + length]),
+  );
+  const spans = joined(ranges);
+  return freshIfDamaged(async (fresh) => {
+    const bodies = await store.getRanges(path, spans, { fresh });
+    const found = ranges.map((range) => cut(spans, bodies, range));
+    await Promise.all(
+      found.map((data, i) => checkShort(`${path}: ${pieces[i].name}`, data, pieces[i].digest)),
+    );
+    return found;
+  });
+}
+
+/**
  * What is damaged may be so in the browser's cache alone, where it would stay: it is fetched once
  * more, past the cache.
  *
@@ -151,6 +182,23 @@ export function coalesce(ranges, length) {
     const before = spans.at(-1);
     if (before && first - before[1] <= WHOLE_BYTES) before[1] = Math.max(before[1], last);
     else spans.push([first, last]);
+  }
+  return spans;
+}
+
+/**
+ * Ranges sorted, and merged where they are near each other.
+ *
+ * @param {readonly Range[]} ranges
+ * @returns {Range[]}
+ */
+function joined(ranges) {
+  /** @type {Range[]} */
+  const spans = [];
+  for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const before = spans.at(-1);
+    if (before && start - before[1] <= GAP) before[1] = Math.max(before[1], end);
+    else spans.push([start, end]);
   }
   return spans;
 }

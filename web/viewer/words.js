@@ -16,6 +16,12 @@ export function counted(value, one, many = `${one}s`) {
   return `${number(value)} ${value === 1 ? one : many}`;
 }
 
+/** "0.034 %", "1.2 %", "12 %" of a share. @param {number} value 0..1 */
+export function percent(value) {
+  const hundredths = value * 100;
+  return `${hundredths < 9.95 ? Number(hundredths.toPrecision(2)) : Math.round(hundredths)} %`;
+}
+
 /** "64 kB", "1.4 MB". @param {number} value */
 export function bytes(value) {
   if (value < 1000) return `${value} bytes`;

@@ -15,7 +15,9 @@ import pyarrow as pa
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from embarchive import grid, parts, rows, shards  # noqa: E402
+from golden import candidates  # noqa: E402
+
+from embarchive import grid, inverted, parts, rows, shards  # noqa: E402
 
 FIRST = datetime(2021, 12, 30, 23, 59, 59, 999_999, tzinfo=UTC)
 
@@ -73,7 +75,7 @@ def part(version=1, kind="part", schema=None, **other):
     if schema:
         table = schema(table)
     with patch.object(parts, "VERSION", version):
-        return parts._dump(table, kind)
+        return parts.dump_table(table, kind)
 
 
 def models(**other):
@@ -84,7 +86,15 @@ def models(**other):
         {"model_id": ids[2], "length": 30, "kind": "shared", "space_id": "s", "backbone": ids[0]},
     ]
     listed[2].update(other)
-    return parts._dump(parts.models_table(listed), "models")
+    return parts.dump_table(parts.models_table(listed), "models")
+
+
+def overview(**other):
+    """The index of `golden.candidates`; `other` replaces values of its fourth row."""
+    _, listed = candidates.files()
+    found = inverted.index_table(listed).to_pylist()
+    found[3].update(other)
+    return parts.dump_table(pa.Table.from_pylist(found, inverted.INDEX_SCHEMA), "overview")
 
 
 FILES = {
@@ -110,6 +120,11 @@ FILES = {
     "models-kind": lambda: models(kind="encoder "),
     "models-length": lambda: models(backbone_length=0),
     "models-sha": lambda: models(onnx_sha256="x"),
+    "overview": overview,
+    "overview-list": lambda: overview(list=-1),
+    "overview-file": lambda: overview(file="x"),
+    "overview-end": lambda: overview(length=10_000),
+    "overview-coarse": lambda: overview(coarse="0" * 64),
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cost, find, pays, PROBED, serves } from "../viewer/candidates.js";
+import { makeFilter } from "../viewer/filters.js";
+import { makeQuery } from "../viewer/search.js";
+import { made, openOverview, spaceOf } from "./overviews.js";
+
+/** @param {any} space */
+async function listsOf(space) {
+  const { overview } = openOverview();
+  const lists = await overview.lists(spaceOf(space));
+  assert.ok(lists);
+  return { overview, lists };
+}
+
+/** @param {any} space @param {any} asked as in the golden file */
+function queryOf({ exemplars }, { like, unlike = [], k, op, exclude }) {
+  const [positives, negatives] = [like, unlike].map((some) =>
+    some.map((/** @type {number} */ i) => Int8Array.from(exemplars[i])),
+  );
+  return makeQuery({ positives, negatives, k, op, exclude });
+}
+
+for (const space of made.spaces) {
+  for (const { found: cells, rows, ...asked } of space.cases) {
+    const said = JSON.stringify({ ...asked, exclude: asked.exclude.length });
+    test(`cells of ${space.space_id} are those of Python: ${said}`, async () => {
+      const { overview, lists } = await listsOf(space);
+      const found = await find(overview, lists, queryOf(space, asked), space.precision);
+      assert.deepEqual([found.cells, found.rows], [cells, rows]);
+    });
+  }
+}
+
+test("heat has the cells that were compared, but for the exemplars'", async () => {
+  const space = made.spaces[1];
+  const { overview, lists } = await listsOf(space);
+  const query = queryOf(space, { like: [0], k: 2, exclude: space.cells.slice(0, 90) });
+  const { heat, cells } = await find(overview, lists, query, space.precision);
+  assert.ok(heat.geohash.length > 30 && heat.geohash.every((one) => !query.exclude.includes(one)));
+  assert.equal(new Set(heat.geohash).size, heat.value.length);
+  assert.deepEqual(heat.geohash.slice(0, 3).sort(), cells);
+  assert.deepEqual(
+    [...heat.value],
+    [...heat.value].sort((a, b) => a - b),
+  );
+});
+
+test("as many lists are read as Python reads", () => assert.equal(PROBED, made.probed));
+
+test("lists serve a search of everything, and where they are fewer bytes", async () => {
+  const all = makeFilter();
+  assert.ok(serves({}, all));
+  assert.ok(!serves({ exact: true }, all) && !serves({ invert: true }, all));
+  for (const some of [{ bbox: [0, 0, 1, 1] }, { datetime: "2020-01-01" }]) {
+    assert.ok(!serves({}, makeFilter(some)));
+  }
+  // Forty of sixty lists of six bytes a row.
+  const { lists } = await listsOf(made.spaces[1]);
+  assert.ok(pays(lists, { bits: 40, dim: 1 }) && !pays(lists, { bits: 32, dim: 12 }));
+  assert.ok(pays(lists, { bits: 0, dim: 5 }) && !pays(lists, { bits: 0, dim: 4 }));
+});
+
+/** A generation of so many shards of so many rows each. @param {number} shards @param {number} rows
+ * @returns {any} */
+function generationOf(shards, rows) {
+  const part = { shards, rows: shards * rows, shard_bytes: shards * rows * 200 };
+  return { settings: { dim: 64, bits: 128 }, parts: [part, part] };
+}
+
+test("what is foretold has the longest lists, and a row group a cell of what there is", async () => {
+  const { lists } = await listsOf(made.spaces[1]);
+  const few = cost(lists, 1, { ...generationOf(1, 1), parts: [] });
+  const plain = cost(lists, 24, generationOf(500, 20_000));
+  assert.equal(plain.bytes - few.bytes, 36 * 256 * 1024);
+  const many = cost(lists, 100, generationOf(500, 20_000));
+  assert.equal(many.bytes - few.bytes, 150 * 8192 * (64 + 16 + 24));
+  assert.equal(plain.requests - few.requests, 36 * 3);
+  assert.equal(cost(lists, 24, generationOf(500, 1000)).bytes - few.bytes, 36 * 1000 * 104);
+  assert.equal(cost(lists, 24, generationOf(1, 1000)).bytes - few.bytes, 2 * 1000 * 200);
+});
+
+test("no search reads more of lists than was foretold", async () => {
+  for (const space of made.spaces) {
+    const { overview, lists } = await listsOf(space);
+    const most = cost(lists, 1, { ...generationOf(1, 1), parts: [] });
+    const bytes = (/** @type {any[]} */ some) => some.reduce((sum, { length }) => sum + length, 0);
+    assert.ok(most.bytes <= bytes([...lists.segments]) && most.rows <= space.rows);
+    if (space === made.spaces[1]) assert.ok(most.rows < space.rows);
+    for (const asked of space.cases) {
+      const { rows } = await find(overview, lists, queryOf(space, asked), space.precision);
+      assert.ok(rows <= most.rows);
+    }
+  }
+});
