@@ -4,7 +4,7 @@
    see step 3 of `search`. Among rows of which a share is asked for, as many more.
 2. Rows: by the same value of what their codes decode to; distances are of whole numbers. Ties by
    cell.
-3. Cells: the first k + ceil(k / 2) distinct cells of these rows, without the exemplars' own and
+3. Cells: the first k + ceil(4 k / 5) distinct cells of these rows, without the exemplars' own and
    those that a filter does not want. Their rows are what an exact search then ranks.
 """
 
@@ -26,7 +26,7 @@ from embarchive.quantize import squared_l2_many
 from embarchive.search import LOGIC, Query, combined
 
 # Lists that a search of all rows reads; chosen in benchmarks/bench_scale.py.
-PROBED = 40
+PROBED = 60
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _first(
     values: NDArray[np.float64], cells: Cells, query: Query, wanted: Filter, precision: int
 ) -> list[str]:
     """The first cells by value that are wanted."""
-    count = query.k + math.ceil(query.k / 2)
+    count = query.k + -(-4 * query.k // 5)
     own, found, size = set(query.exclude), dict[str, None](), 4 * count
     while True:
         order = _least(values, cells, size)

@@ -12,6 +12,7 @@ from embarchive.coarse import Coarse, dump_coarse, load_coarse
 from embarchive.filters import Filter
 from embarchive.manifest import TableRef
 from embarchive.overview import Overview
+from embarchive.reader import Cache
 from embarchive.search import Query
 from golden.fidelity import apply
 from golden.manifest import outcome, table
@@ -19,7 +20,7 @@ from golden.model import random_numbers
 from golden.quantisers import quantiser
 
 # Space: lists, groups, words and width of their codes, numbers before a matrix, letters of a cell.
-SPACES = {"mapped-1": (45, (10, 2, 1, 7), 12), "plain-1": (60, (12, 16, 1, 0), 6)}
+SPACES = {"mapped-1": (65, (10, 2, 1, 7), 12), "plain-1": (90, (12, 16, 1, 0), 6)}
 CASES = [
     {"like": [0], "k": 3},
     {"like": [1], "k": 9, "op": "min"},
@@ -41,13 +42,13 @@ EDITS = [
     {"drop": "quantiser"},
     {"add": "more"},
     {"type": ["starts", "<f4"]},
-    {"shape": ["centroids", [60, 2, 6]]},
-    {"shape": ["centroids", [30, 24]]},
+    {"shape": ["centroids", [90, 2, 6]]},
+    {"shape": ["centroids", [45, 24]]},
     {"shape": ["starts", [3, 1]]},
     {"set": ["starts", 0, 1]},
     {"set": ["starts", 1, 0]},
-    {"set": ["starts", 1, 40]},
-    {"set": ["starts", 2, 60]},
+    {"set": ["starts", 1, 60]},
+    {"set": ["starts", 2, 90]},
     {"set": ["quantiser", 0, 1]},
 ]
 
@@ -126,6 +127,7 @@ def searched(space, objects, ref):
     lists, _, precision = SPACES[space]
     read = lambda path, spans: [objects[path.split("/")[1][:64]][a:b] for a, b in spans]  # noqa: E731
     reader = SimpleNamespace(
+        cache=Cache(),
         object=lambda kind, sha, length: objects[sha],
         quantiser=lambda space_id: None,
         store=SimpleNamespace(get_ranges=read),
