@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/numbers.md from results/*.json.
+"""Fills the tables of README.md, docs/numbers.md and docs/at-scale.md from results/*.json.
 
 A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`, NAME that of a result.
 `python benchmarks/tables.py --check` changes nothing and ends with 1 when one is out of date.
@@ -15,7 +15,11 @@ from typing import Any
 
 Row = dict[str, Any]
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "numbers.md")
+PAGES = (
+    HERE.parent / "README.md",
+    HERE.parent / "docs" / "numbers.md",
+    HERE.parent / "docs" / "at-scale.md",
+)
 _TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
 
 
