@@ -11,7 +11,17 @@ import pytest
 from archives import EMB, FIRST, SCALE, _put, _shard_row, make_settings
 
 import embarchive
-from embarchive import candidates, compact, find, grid, inverted, make_overview, rows, shards
+from embarchive import (
+    candidates,
+    compact,
+    find,
+    grid,
+    inverted,
+    make_overview,
+    reader,
+    rows,
+    shards,
+)
 from embarchive.additions import Addition, add_to_archive
 from embarchive.collect import collect
 from embarchive.errors import BadInput, Conflict, Damaged
@@ -259,6 +269,32 @@ def test_an_index_that_misstates_a_list_is_found_by_verify(root):
     commit(store, build)
     found = verify(store)
     assert not found["ok"] and "list" in found["bad"][0]["object"]
+
+
+@pytest.mark.parametrize(("count", "lists"), [(1, 4), (2, 1), (3, 400), (500, 7), (900, 100)])
+def test_few_rows_and_many_lists(count, lists):
+    from embarchive.fit_coarse import fit_coarse
+
+    q = vectors(count, 5)
+    coarse = fit_coarse(q, lists, 4)
+    assert len(coarse.centroids) <= lists
+    found = coarse.assign(q)
+    assert found.min() >= 0 and found.max() < len(coarse.centroids)
+    assert coarse.encode(q, found).shape == (count, 4)
+
+
+def test_lists_larger_than_what_is_kept_are_read_all_the_same(root, few):
+    archive = embarchive.open_archive(root)
+    hits = archive.search("gcp00", k=20)
+    small = embarchive.open_archive(root)
+    small.reader.cache = reader.Cache(100)
+    assert small.search("gcp00", k=20).equals(hits)
+
+
+@pytest.mark.parametrize("cells", [[0xFF, 0xFF, 0xFF, 0x7F], [0x80, 0x80], []])
+def test_cells_that_are_none_are_refused(cells):
+    with pytest.raises(Damaged, match="cells"):
+        inverted.unpack_segment(bytes(2) + bytes(cells), 1, 2, 1 << 25)
 
 
 def test_what_cannot_have_an_overview_says_why(tmp_path, root, monkeypatch):

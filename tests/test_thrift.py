@@ -44,6 +44,7 @@ def test_what_is_cut_off_is_refused(footer, cut):
     "data",
     [
         bytes([0x1C]) * 200,  # structs in structs
+        bytes([0x19]) * 5000,  # lists in lists
         bytes([0x19, 0xF6, 0xFF, 0xFF, 0xFF, 0x7F]),  # a list of 2^28 numbers
         bytes([0x16]) + b"\xff" * 12,  # a number without end
         bytes([0x18, 0x7F, 1]),  # a text beyond the end

@@ -25,7 +25,7 @@ from embarchive.overview import Lists, Overview
 from embarchive.quantize import squared_l2_many
 from embarchive.search import LOGIC, Query, combined
 
-# Lists that a search of all rows reads; chosen in benchmarks/bench_scale.py.
+# Lists that a search of all rows reads; chosen in docs/decisions/016.
 PROBED = 60
 
 

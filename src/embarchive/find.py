@@ -93,7 +93,7 @@ def _pays(archive: Archive, lists: Lists, share: float) -> bool:
     or vectors, of that share."""
     s = archive.settings
     read = candidates.how_many(lists, share) / len(lists.rows) * lists.coarse.quantiser.bytes
-    return read < share * (s.bits // 8 or s.dim)
+    return read < share * (s.bits // 8 or s.packed or s.dim)
 
 
 def _narrowed(

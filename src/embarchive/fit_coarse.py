@@ -44,7 +44,7 @@ def fit_coarse(sample: Int8s, count: int, length: int, seed: int = 0) -> Coarse:
         raise BadInput(f"overview: expected {expected}, found {sample.shape}")
     rng = np.random.default_rng(seed)
     rows = sample.astype(np.float32)
-    groups, owner = _means(rows, max(1, round(count**0.5)), rng)
+    groups, owner = _means(rows, min(len(rows), max(1, round(count**0.5))), rng)
     order = _chain(groups)
     found: list[Floats] = []
     starts: list[int] = []
@@ -52,7 +52,8 @@ def fit_coarse(sample: Int8s, count: int, length: int, seed: int = 0) -> Coarse:
         own = rows[owner == group]
         if not len(own):
             continue
-        size = max(1, round(count * len(own) / len(rows)))
+        # One each, and what is left by their rows: never more than `count` in all.
+        size = 1 + int((count - len(groups)) * len(own) / len(rows))
         centroids, _ = _means(own, min(size, len(own)), rng)
         some = np.unique(np.rint(centroids), axis=0)
         starts.append(sum(len(one) for one in found))

@@ -142,13 +142,17 @@ def pack_segment(number: int, codes: Codes, cells: Cells) -> Segment:
     return Segment(number, len(codes), data)
 
 
-def unpack_segment(data: bytes, rows: int, width: int) -> tuple[Codes, Cells]:
-    """Codes uint8 (rows, width) and cells uint64 (rows,) of a list. Raises Damaged."""
+def unpack_segment(data: bytes, rows: int, width: int, end: int = 1 << 60) -> tuple[Codes, Cells]:
+    """Codes uint8 (rows, width) and cells uint64 (rows,), below `end`, of a list. Raises
+    Damaged."""
     body = np.frombuffer(data, np.uint8)
     gaps = _numbers(body[rows * width :]) if len(body) > rows * width else np.zeros(0, np.uint64)
     if len(gaps) != rows:
         raise Damaged(f"overview: expected {rows} cells in a list, found {len(gaps)}")
-    return body[: rows * width].reshape(rows, width), np.cumsum(gaps, dtype=np.uint64)
+    cells = np.cumsum(gaps, dtype=np.uint64)
+    if rows and ((cells[1:] < cells[:-1]).any() or int(cells[-1]) >= end):
+        raise Damaged(f"overview: expected cells below {end} in a list, found others")
+    return body[: rows * width].reshape(rows, width), cells
 
 
 def _varints(values: Cells) -> bytes:

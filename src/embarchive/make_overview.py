@@ -55,13 +55,13 @@ def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[st
             rows += _lists_of(archive, store, space, own, lists, progress)
     data = inverted.dump_index(inverted.index_table(rows))
     head = put(store, archive.head, data, len(rows))
-    held = head.generation.bytes
+    size = len(data) + sum(length for _, _, length in inverted.objects(inverted.parse_index(data)))
     return {
         "generation": head.generation.number,
         "lists": len(rows),
         "rows": sum(row["rows"] for row in rows),
-        "bytes": held["overview"],
-        "share": round(held["overview"] / held["shards"], 4),
+        "bytes": size,
+        "share": round(size / head.generation.bytes["shards"], 4),
     }
 
 

@@ -81,12 +81,16 @@ class Overview:
         """Some lists, a segment after another, each its number, codes uint8 (n, bytes) and cells
         as numbers of 5 bits a letter (n,). Raises Damaged, GenerationExpired."""
         found = lists.segments(numbers).to_pylist()
-        missing = [row for row in found if self._held(row) is None]
-        files = sorted({row["file"] for row in missing})
-        in_threads(lambda sha: self._fetch([row for row in missing if row["file"] == sha]), files)
-        width = lists.coarse.quantiser.bytes
+        held = {_key(row): self._reader.cache.get(_key(row)) for row in found}
+        files: dict[str, list[dict[str, Any]]] = {}
+        for row in found:
+            if held[_key(row)] is None:
+                files.setdefault(row["file"], []).append(row)
+        for fetched in in_threads(self._fetch, list(files.values())):
+            held |= fetched
+        width, end = lists.coarse.quantiser.bytes, 1 << 5 * self.precision
         return [
-            (row["list"], *unpack_segment(self._held(row) or b"", row["rows"], width))
+            (row["list"], *unpack_segment(held[_key(row)] or b"", row["rows"], width, end))
             for row in found
         ]
 
@@ -101,11 +105,8 @@ class Overview:
         np.add.at(rows, numbers, own["rows"].to_numpy())
         return Lists(coarse, own, rows)
 
-    def _held(self, row: dict[str, Any]) -> bytes | None:
-        return self._reader.cache.get((row["file"], row["offset"]))
-
-    def _fetch(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Bring segments of one file into the cache, in few requests."""
+    def _fetch(self, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], bytes]:
+        """Segments of one file, in few requests; they are kept for later."""
         path = object_path("overview", rows[0]["file"])
         spans: list[tuple[int, int]] = []
         ordered = sorted(rows, key=lambda row: row["offset"])
@@ -116,11 +117,18 @@ class Overview:
             else:
                 spans.append((start, end))
         bodies = expiring(lambda: self._reader.store.get_ranges(path, spans))
-        at = 0
+        at, found = 0, {}
         for row in ordered:
             while row["offset"] >= spans[at][1]:
                 at += 1
             start = row["offset"] - spans[at][0]
             data = bodies[at][start : start + row["length"]]
             digests.check_short(f"{path}: list {row['list']}", data, row["digest"])
-            self._reader.cache.put((row["file"], row["offset"]), data)
+            self._reader.cache.put(_key(row), data)
+            found[_key(row)] = data
+        return found
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int]:
+    """A segment by its content, in the reader's cache."""
+    return row["digest"].hex(), row["length"]

@@ -90,11 +90,13 @@ class Pages:
         places = index[1][1][1]
         pages = np.array([(p[1][1], p[1][1] + p[2][1]) for p in places], np.int64).reshape(-1, 2)
         firsts = np.array([*(p[3][1] for p in places), count], np.int64)
+        if not ((firsts >= 0).all() and (firsts <= _MOST_ROWS).all() and (pages >= 4).all()):
+            raise ValueError("pages beyond the end")
+        if (pages[1:, 0] < pages[:-1, 1]).any():
+            raise ValueError("pages over each other")
         meta = one[_CHUNK_META][1]
-        sound = (
-            len(places) and count <= _MOST_ROWS and (np.diff(firsts) > 0).all() and firsts[0] == 0
-        )
-        if not sound or not (pages >= 4).all() or not (pages[:, 0] < pages[:, 1]).all():
+        sound = len(places) and (np.diff(firsts) > 0).all() and firsts[0] == 0
+        if not sound or not (pages[:, 0] < pages[:, 1]).all():
             raise ValueError("pages out of order")
         if pages.max() > self._start + len(self._tail):
             raise ValueError("pages beyond the end")

@@ -36,8 +36,6 @@ def dump_struct(fields: Struct) -> bytes:
 
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[Struct, int]:
-    if depth > _DEEPEST:
-        raise ValueError("structs in structs without end")
     fields: Struct = {}
     number = 0
     while True:
@@ -59,6 +57,8 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[Struct, int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+    if depth > _DEEPEST:
+        raise ValueError("values in values without end")
     if kind in (I16, I32, I64):
         raw, at = _varint(data, at)
         return raw >> 1 ^ -(raw & 1), at

@@ -50,11 +50,11 @@ export function serves({ exact = false, invert = false }, filter) {
  * Whether the lists that a search reads are fewer bytes than the bits, or vectors, of all rows.
  *
  * @param {Lists} lists
- * @param {{bits: number, dim: number}} settings
+ * @param {{bits: number, dim: number, packed?: number}} settings
  */
-export function pays({ coarse }, { bits, dim }) {
+export function pays({ coarse }, { bits, dim, packed }) {
   const share = Math.min(coarse.count, PROBED) / coarse.count;
-  return share * coarse.quantiser.bytes < (bits / 8 || dim);
+  return share * coarse.quantiser.bytes < (bits / 8 || packed || dim);
 }
 
 /**
