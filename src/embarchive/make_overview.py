@@ -53,9 +53,10 @@ def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[st
         )
         if own:
             rows += _lists_of(archive, store, space, own, lists, progress)
-    data = inverted.dump_index(inverted.index_table(rows))
+    index = inverted.index_table(rows)
+    data = inverted.dump_index(index)
     head = put(store, archive.head, data, len(rows))
-    size = len(data) + sum(length for _, _, length in inverted.objects(inverted.parse_index(data)))
+    size = len(data) + sum(length for _, _, length in inverted.objects(index))
     return {
         "generation": head.generation.number,
         "lists": len(rows),
@@ -140,8 +141,7 @@ def merge(store: Store, *, progress: Report) -> int:
 def _merged(
     archive: Archive, store: Store, space: Space, lists: Lists, progress: Report
 ) -> list[dict[str, Any]]:
-    about = lists.index["coarse"][0].as_py(), lists.index["coarse_length"][0].as_py()
-    writer = Writer(store, space.space_id, about)
+    writer = Writer(store, space.space_id, lists.named)
     full = np.flatnonzero(lists.rows)
     for start in range(0, len(full), _TURN):
         found = archive.overview.read(lists, full[start : start + _TURN])

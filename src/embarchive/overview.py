@@ -17,9 +17,7 @@ from embarchive.errors import Damaged
 from embarchive.inverted import Cells, Codes, parse_index, unpack_segment
 from embarchive.manifest import Space, TableRef, object_path
 from embarchive.reader import Reader, expiring, in_threads
-
-# Lists at most so many bytes apart in a file are fetched together.
-GAP = 128 << 10
+from embarchive.store import coalesce, cut
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,11 @@ class Lists:
     coarse: Coarse
     index: pa.Table
     rows: NDArray[np.int64]
+
+    @property
+    def named(self) -> tuple[str, int]:
+        """Hash and length of the object that holds the coarse quantiser."""
+        return self.index["coarse"][0].as_py(), self.index["coarse_length"][0].as_py()
 
     @property
     def total(self) -> int:
@@ -108,21 +111,12 @@ class Overview:
     def _fetch(self, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], bytes]:
         """Segments of one file, in few requests; they are kept for later."""
         path = object_path("overview", rows[0]["file"])
-        spans: list[tuple[int, int]] = []
-        ordered = sorted(rows, key=lambda row: row["offset"])
-        for row in ordered:
-            start, end = row["offset"], row["offset"] + row["length"]
-            if spans and start - spans[-1][1] <= GAP:
-                spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
-            else:
-                spans.append((start, end))
+        ranges = [(row["offset"], row["offset"] + row["length"]) for row in rows]
+        spans = coalesce(ranges, rows[0]["file_length"], block=1)
         bodies = expiring(lambda: self._reader.store.get_ranges(path, spans))
-        at, found = 0, {}
-        for row in ordered:
-            while row["offset"] >= spans[at][1]:
-                at += 1
-            start = row["offset"] - spans[at][0]
-            data = bodies[at][start : start + row["length"]]
+        found = {}
+        for row, (start, end) in zip(rows, ranges, strict=True):
+            data = cut(spans, bodies, start, end)
             digests.check_short(f"{path}: list {row['list']}", data, row["digest"])
             self._reader.cache.put(_key(row), data)
             found[_key(row)] = data

@@ -119,8 +119,7 @@ def _segments(
     store: Store, reader: Reader, lists: Lists, shards: Sequence[ShardRow]
 ) -> list[dict[str, Any]]:
     found = list(coded(reader, lists.coarse, shards))
-    about = lists.index["coarse"][0].as_py(), lists.index["coarse_length"][0].as_py()
-    writer = Writer(store, shards[0].space_id, about)
+    writer = Writer(store, shards[0].space_id, lists.named)
     columns = ([getattr(one, name) for one in found] for name in ("lists", "cells", "codes"))
     for segment in grouped(*map(np.concatenate, columns)):
         writer.add(segment)

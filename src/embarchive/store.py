@@ -25,6 +25,7 @@ __all__ = [
     "Store",
     "VerifiedObject",
     "coalesce",
+    "cut",
     "open_store",
 ]
 
@@ -102,7 +103,7 @@ class VerifiedObject:
         bodies = self._store.get_ranges(self.path, spans)
         for (start, _), body in zip(spans, bodies, strict=True):
             digests.check_block_range(self.path, body, start, outboard, self.length)
-        return [_cut(spans, bodies, start, end) for start, end in ranges]
+        return [cut(spans, bodies, start, end) for start, end in ranges]
 
     def outboard(self) -> bytes:
         """The digests of the object's blocks, verified by their own hash. Raises BadInput
@@ -117,12 +118,14 @@ class VerifiedObject:
             return self._outboard
 
 
-def coalesce(ranges: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+def coalesce(
+    ranges: Sequence[tuple[int, int]], length: int, block: int = BLOCK
+) -> list[tuple[int, int]]:
     """Ranges rounded outward to blocks (and the object's end), sorted, merged over gaps of
     at most 128 KiB: what to ask for, one request each."""
     spans: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
-        first, last = start // BLOCK * BLOCK, min(-(-end // BLOCK) * BLOCK, length)
+        first, last = start // block * block, min(-(-end // block) * block, length)
         if spans and first - spans[-1][1] <= GAP:
             spans[-1] = (spans[-1][0], max(spans[-1][1], last))
         else:
@@ -130,7 +133,8 @@ def coalesce(ranges: Sequence[tuple[int, int]], length: int) -> list[tuple[int, 
     return spans
 
 
-def _cut(spans: list[tuple[int, int]], bodies: list[bytes], start: int, end: int) -> bytes:
+def cut(spans: list[tuple[int, int]], bodies: list[bytes], start: int, end: int) -> bytes:
+    """Bytes [start, end) out of the bodies of the spans that `coalesce` made of them."""
     for (first, last), body in zip(spans, bodies, strict=True):
         if first <= start and end <= last:
             return body[start - first : end - first]
