@@ -1,16 +1,17 @@
 """Which cells of a space a search of all of it looks at: the best rows of the lists that lie best.
 
-1. Lists: the `PROBED` of least value, ties by number; the value of a list is that of its centroid,
-   see step 3 of `search`. Among rows of which a share is asked for, as many more.
-2. Rows: by the same value of what their codes decode to; distances are of whole numbers. Ties by
-   cell.
-3. Cells: the first k + ceil(4 k / 5) distinct cells of these rows, without the exemplars' own and
-   those that a filter does not want. Their rows are what an exact search then ranks.
+1. Lists: those of least value, ties by number, until they hold as many rows as `PROBED` lists of
+   the mean size; the value of a list is that of its centroid, see step 3 of `search`. Where a share
+   of all rows is asked for, as many more.
+2. Rows: by the same value of what their codes decode to. Ties by cell.
+3. Cells: the first of these rows, distinct, without the exemplars' own and those that a filter does
+   not want: k where codes are exact, else k + ceil(4 k / 5). Their rows are what an exact search
+   then ranks.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ from embarchive.overview import Lists, Overview
 from embarchive.quantize import squared_l2_many
 from embarchive.search import LOGIC, Query, combined
 
-# Lists that a search of all rows reads; chosen in docs/decisions/016.
-PROBED = 60
+# Lists, of the mean size, that a search of all rows reads; chosen in docs/decisions/016.
+PROBED = 16
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ def serves(
     return not (exact or invert or op in LOGIC or wanted.dated or wanted.band)
 
 
-def how_many(lists: Lists, share: float = 1.0) -> int:
-    """How many lists a search reads that wants a share of all rows."""
-    return min(len(lists.rows), math.ceil(PROBED / max(share, 1e-9)))
+def rows_read(lists: Lists, share: float = 1.0) -> float:
+    """How many rows a search at least looks at that wants a share of all, if there are so many."""
+    return PROBED * lists.total / len(lists.rows) / max(share, 1e-9)
 
 
 def find(overview: Overview, lists: Lists, query: Query, wanted: Filter, share: float) -> Found:
@@ -55,24 +56,24 @@ def find(overview: Overview, lists: Lists, query: Query, wanted: Filter, share: 
     GenerationExpired."""
     exemplars = np.concatenate([query.positives, query.negatives])
     near = combined(lists.coarse.distances(exemplars), query, mean=True)
-    probed = np.argsort(near, kind="stable")[: how_many(lists, share)]
-    values, cells = [np.zeros(0)], [np.zeros(0, np.uint64)]
-    for number, codes, own in overview.read(lists, np.sort(probed)):
-        decoded = lists.coarse.quantiser.decode(codes)
-        gaps = squared_l2_many(decoded, lists.coarse.asked(exemplars, number))
-        values.append(np.asarray(combined(gaps, query, mean=True), np.float64))
-        cells.append(own)
-    rows = np.concatenate(values), np.concatenate(cells)
-    chosen = _first(*rows, query, wanted, overview.precision)
-    return Found(tuple(sorted(chosen)), len(rows[0]))
+    order = np.argsort(near, kind="stable")
+    enough = np.searchsorted(np.cumsum(lists.rows[order]), rows_read(lists, share))
+    read = overview.read(lists, np.sort(order[: enough + 1]))
+    rows = np.concatenate([lists.coarse.decode(codes, one) for one, codes, _ in read], axis=1)
+    cells = np.concatenate([own for _, _, own in read])
+    gaps = squared_l2_many(rows.T, exemplars)
+    values = np.asarray(combined(gaps, query, mean=True), np.float64)
+    count = query.k if lists.coarse.exact else query.k + -(-4 * query.k // 5)
+    chosen = _first(values, cells, set(query.exclude), wanted, count, overview.precision)
+    return Found(tuple(sorted(chosen)), len(cells))
 
 
 def _first(
-    values: NDArray[np.float64], cells: Cells, query: Query, wanted: Filter, precision: int
-) -> list[str]:
-    """The first cells by value that are wanted."""
-    count = query.k + -(-4 * query.k // 5)
-    own, found, size = set(query.exclude), dict[str, None](), 4 * count
+    values: NDArray[np.float64], cells: Cells, own: Collection[str], wanted: Filter, count: int,
+    precision: int,
+) -> list[str]:  # fmt: skip
+    """The first cells by value that are wanted and not the exemplars' own."""
+    size = 4 * count
     while True:
         order = _least(values, cells, size)
         names = geohash.spell(cells[order], precision).tolist()

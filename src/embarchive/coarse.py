@@ -1,12 +1,14 @@
 """A coarse quantiser: the lists of an inverted file, and how rows are coded within them.
 
 A row belongs to one of the lists, mostly that of its nearest centroid, and is coded as what it
-differs by from it (Jegou et al., doi 10.1109/TPAMI.2010.57). All distances are of whole numbers.
+differs by from it (Jegou et al., doi 10.1109/TPAMI.2010.57), in whole steps: small numbers that
+pack well, and steps of 1 lose nothing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -17,16 +19,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from embarchive.errors import BadInput, Damaged
-from embarchive.quantisers import MAX_DIM, Quantiser, dump_quantiser, load_quantiser
+from embarchive.quantisers import MAX_DIM
 from embarchive.quantize import squared_l2_many
 from embarchive.tensors import MAX_WEIGHTS, pack
 
-VERSION = "1"
-MOST_LISTS = 1 << 15
+VERSION = "2"
+MOST_LISTS, MOST_STEP = 1 << 15, 127
 # Groups of lists whose own lists are looked through for the one nearest to a row.
 NEAR_GROUPS = 6
 _CHUNK = 1 << 16
-_KINDS = {"centroids": np.int8, "starts": np.int32, "quantiser": np.int8}
+_KINDS = {"centroids": np.int8, "starts": np.int32}
 
 Int8s = NDArray[np.int8]
 
@@ -34,12 +36,12 @@ Int8s = NDArray[np.int8]
 @dataclass(frozen=True)
 class Coarse:
     """centroids: int8 (K, D), in an order in which those near each other are neighbours; starts:
-    int32 (G,), the first of each group of them, which only writers need; quantiser: of rows less
-    their centroid, in int8 steps. Raises BadInput."""
+    int32 (G,), the first of each group of them, which only writers need; step: of what rows differ
+    by from their centroid, in int8 steps. Raises BadInput."""
 
     centroids: Int8s
     starts: NDArray[np.int32]
-    quantiser: Quantiser
+    step: int
 
     def __post_init__(self) -> None:
         count = len(self.centroids) if self.centroids.ndim == 2 else 0
@@ -50,9 +52,18 @@ class Coarse:
         rising = self.starts.ndim == 1 and len(self.starts) and self.starts[0] == 0
         if not rising or not (np.diff(np.r_[self.starts, count]) > 0).all():
             raise BadInput("overview: expected groups of centroids from the first on, found others")
-        if len(self.quantiser.mean) != self.centroids.shape[1]:
-            expected = f"a quantiser of {self.centroids.shape[1]} numbers"
-            raise BadInput(f"overview: expected {expected}, found {len(self.quantiser.mean)}")
+        if not 1 <= self.step <= MOST_STEP:
+            raise BadInput(f"overview: expected a step of 1 to {MOST_STEP}, found {self.step}")
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return int(self.centroids.shape[1])
+
+    @property
+    def exact(self) -> bool:
+        """Whether codes decode to just what was encoded."""
+        return self.step == 1
 
     def distances(self, q: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Squared distances of integer vectors (m, D) to the centroids: int64 (m, K)."""
@@ -66,13 +77,20 @@ class Coarse:
             out[start : start + _CHUNK] = self._nearest(q[start : start + _CHUNK])
         return out
 
-    def encode(self, q: Int8s, lists: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """Codes uint8 (n, bytes) of rows int8 (n, D) in their lists (n,)."""
-        return self.quantiser.encode(q.astype(np.float32) - self.centroids[lists])
+    def encode(self, q: Int8s, lists: NDArray[np.integer[Any]]) -> Int8s:
+        """Codes int8 (n, D) of rows int8 (n, D) in their lists (n,): the nearest steps from the
+        centroid that decode within int8, half to even."""
+        own = self.centroids[lists].astype(np.int16)
+        gaps = q.astype(np.int16) - own
+        if not self.exact:
+            gaps = np.rint(gaps / self.step).astype(np.int16)
+            gaps = np.clip(gaps, -((128 + own) // self.step), (127 - own) // self.step)
+        return cast(Int8s, gaps.astype(np.int8))
 
-    def asked(self, q: NDArray[np.integer[Any]], one: int) -> NDArray[np.int64]:
-        """Exemplars (m, D) as what codes of a list are compared with: int64 (m, D')."""
-        return self.quantiser.steps(q.astype(np.float64) - self.centroids[one])
+    def decode(self, codes: Int8s, one: int) -> Int8s:
+        """Rows int8 (D, n) of codes int8 (D, n) of a list, both by columns. Codes of step 1 are
+        what rows differ by less 256 where that is beyond int8, and sums leave it out again."""
+        return cast(Int8s, codes * np.int8(self.step) + self.centroids[one][:, None])
 
     @cached_property
     def _means(self) -> NDArray[np.float32]:
@@ -115,14 +133,12 @@ def near_groups(
 
 def dump_coarse(coarse: Coarse) -> bytes:
     """Safetensors bytes that `load_coarse` reads; the same coarse quantiser gives the same ones."""
-    inner = np.frombuffer(dump_quantiser(coarse.quantiser), np.int8)
     stored = [
         ("centroids", np.ascontiguousarray(coarse.centroids)),
         ("starts", coarse.starts.astype("<i4")),
-        ("quantiser", inner),
     ]
     about = {"format": "embarchive", "version": VERSION, "kind": "coarse"}
-    return pack(stored, about | {"bytes": str(coarse.quantiser.bytes)})
+    return pack(stored, about | {"step": str(coarse.step)})
 
 
 def load_coarse(data: bytes, dim: int) -> Coarse:
@@ -133,17 +149,19 @@ def load_coarse(data: bytes, dim: int) -> Coarse:
         found = load(data)
         size = int.from_bytes(data[:8], "little")
         about = json.loads(data[8 : 8 + size])["__metadata__"]
-        kind, version, length = about["kind"], about["version"], int(about["bytes"])
+        kind, version, step = about["kind"], about["version"], about.get("step", "")
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = str(error)[:80]
         raise Damaged(f"overview: expected safetensors of centroids, found {said}") from None
-    if (kind, version) != ("coarse", VERSION):
-        said = f"expected centroids of version {VERSION}, found {kind} {version}"
-        raise Damaged(f"overview: {said}"[:160])
+    if (kind, version) != ("coarse", VERSION) or not re.fullmatch("[0-9]{1,3}", step):
+        said = f"found {kind} {version} of step {step}"
+        raise Damaged(f"overview: expected centroids of version {VERSION}, {said}"[:160])
     if {name: value.dtype for name, value in found.items()} != _KINDS:
         raise Damaged(f"overview: expected {', '.join(_KINDS)}, found {sorted(found)}"[:160])
-    quantiser = load_quantiser(found["quantiser"].tobytes(), dim, length)
     try:
-        return Coarse(found["centroids"], found["starts"], quantiser)
+        coarse = Coarse(found["centroids"], found["starts"], int(step))
     except BadInput as error:
         raise Damaged(str(error)) from None
+    if coarse.dim != dim:
+        raise Damaged(f"overview: expected centroids of {dim} numbers, found {coarse.dim}")
+    return coarse

@@ -92,8 +92,8 @@ def _pays(archive: Archive, lists: Lists, share: float) -> bool:
     """Whether the lists that a search for a share of the rows reads are fewer bytes than the bits,
     or vectors, of that share."""
     s = archive.settings
-    read = candidates.how_many(lists, share) / len(lists.rows) * lists.coarse.quantiser.bytes
-    return read < share * (s.bits // 8 or s.packed or s.dim)
+    read = min(lists.total, candidates.rows_read(lists, share)) * lists.width
+    return read < share * lists.total * (s.bits // 8 or s.packed or s.dim)
 
 
 def _narrowed(

@@ -1,4 +1,4 @@
-"""Centroids and codes of an inverted file, fitted to a sample of rows.
+"""Centroids and steps of an inverted file, fitted to a sample of rows.
 
 Centroids in two levels of k-means: groups, and in each as many as it has rows for. Both are put in
 an order in which neighbours are near, so that lists read together lie together in a file.
@@ -7,19 +7,17 @@ an order in which neighbours are near, so that lists read together lie together 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embarchive.coarse import MOST_LISTS, Coarse
-from embarchive.components import principal
+from embarchive.coarse import MOST_LISTS, MOST_STEP, Coarse
 from embarchive.errors import BadInput
-from embarchive.fit_quantisers import fit_quantiser
-from embarchive.quantisers import Quantiser
 
-# Rows to fit to: of a centroid, and in all; and those to which codes are fitted.
-A_LIST, MOST_ROWS, CODED = 48, 1 << 19, 16_384
+# Rows to fit to: of a centroid, and in all; and those to which the step is fitted.
+A_LIST, MOST_ROWS, CODED = 96, 1 << 19, 16_384
+# Bits that a number takes at most, on average.
+MOST_BITS = 4.0
 _TURNS = 12
 
 Floats = NDArray[np.float32]
@@ -27,8 +25,8 @@ Int8s = NDArray[np.int8]
 
 
 def lists_for(rows: int) -> int:
-    """How many lists an archive of so many rows gets: four times the root, 2^15 at most."""
-    return int(np.clip(round(4 * rows**0.5), 1, MOST_LISTS))
+    """How many lists an archive of so many rows gets: 3/5 of the root, 2^15 at most."""
+    return int(np.clip(round(0.6 * rows**0.5), 1, MOST_LISTS))
 
 
 def sample_for(rows: int) -> int:
@@ -36,12 +34,11 @@ def sample_for(rows: int) -> int:
     return min(rows, MOST_ROWS, max(CODED, A_LIST * lists_for(rows)))
 
 
-def fit_coarse(sample: Int8s, count: int, length: int, seed: int = 0) -> Coarse:
-    """At most `count` lists, and codes of `length` bytes, for rows of which these int8 (n, D) are a
-    sample; the same sample gives the same ones. Raises BadInput."""
-    if sample.ndim != 2 or not len(sample) or not 0 < length < sample.shape[1]:
-        expected = f"rows of more than {length} numbers"
-        raise BadInput(f"overview: expected {expected}, found {sample.shape}")
+def fit_coarse(sample: Int8s, count: int, seed: int = 0) -> Coarse:
+    """At most `count` lists for rows of which these int8 (n, D) are a sample, and the step of their
+    codes; the same sample gives the same ones. Raises BadInput."""
+    if sample.ndim != 2 or not sample.size:
+        raise BadInput(f"overview: expected rows of numbers, found {sample.shape}")
     rng = np.random.default_rng(seed)
     rows = sample.astype(np.float32)
     groups, owner = _means(rows, min(len(rows), max(1, round(count**0.5))), rng)
@@ -59,40 +56,21 @@ def fit_coarse(sample: Int8s, count: int, length: int, seed: int = 0) -> Coarse:
         starts.append(sum(len(one) for one in found))
         found.append(some[_chain(some, found[-1][-1] if found else None)])
     whole = np.concatenate(found).astype(np.int8)
-    plain = Quantiser("bits", 1.0, *_nothing(sample.shape[1]))
-    coarse = Coarse(whole, np.array(starts, np.int32), plain)
+    coarse = Coarse(whole, np.array(starts, np.int32), 1)
     few = sample[np.sort(rng.permutation(len(sample))[:CODED])]
-    differing = few.astype(np.float32) - whole[coarse.assign(few)]
-    return replace(coarse, quantiser=fit_codes(differing, length, seed))
+    gaps = few.astype(np.int16) - whole[coarse.assign(few)]
+    return replace(coarse, step=fit_step(gaps))
 
 
-def fit_codes(differing: Floats, length: int, seed: int = 0) -> Quantiser:
-    """Product codes of `length` bytes of what rows differ by from their centroids (n, D).
-
-    The numbers are turned to principal axes, those of large and of small variance then put
-    together in groups, so that each byte has about as much to say (eigenvalue allocation of Ge et
-    al., doi 10.1109/TPAMI.2013.240).
-    """
-    dim = differing.shape[1] // length * length
-    axes, spread = principal(differing.astype(np.float64), differing.shape[1])
-    turn = axes[:, _allotted(spread[:dim] ** 2, length)].T.astype(np.float32)
-    fitted = fit_quantiser(f"pq{length}", differing @ turn.T, seed)
-    mean = (turn.T @ fitted.mean).astype(np.float32)
-    name = f"pca{dim}+pq{length}"
-    return replace(fitted, name=name, mean=mean, matrix=turn, inverse=turn.T.copy())
-
-
-def _allotted(variance: NDArray[np.floating[Any]], groups: int) -> NDArray[np.intp]:
-    """An order of axes in which groups of as many have about the same product of variances."""
-    size, logs = len(variance) // groups, np.log(np.maximum(variance, 1e-9))
-    held: list[list[int]] = [[] for _ in range(groups)]
-    sums = np.zeros(groups)
-    for axis, value in enumerate(logs.tolist()):
-        room = [group for group in range(groups) if len(held[group]) < size]
-        least = min(room, key=lambda group: (len(held[group]), sums[group]))
-        held[least].append(axis)
-        sums[least] += value
-    return np.array([axis for group in held for axis in group], np.intp)
+def fit_step(gaps: NDArray[np.int16]) -> int:
+    """The least step for which the nearest steps to these numbers have an entropy of 4 bits at
+    most."""
+    for step in range(1, MOST_STEP):
+        _, counts = np.unique(np.rint(gaps / step).astype(np.int16), return_counts=True)
+        shares = counts / gaps.size
+        if -np.sum(shares * np.log2(shares)) <= MOST_BITS:
+            return step
+    return MOST_STEP
 
 
 def _means(rows: Floats, count: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.intp]]:
@@ -126,12 +104,3 @@ def _chain(points: Floats, start: Floats | None = None) -> NDArray[np.intp]:
         found[at] = np.argmin(gaps)
         here, left[found[at]] = points[found[at]], False
     return found
-
-
-def _nothing(dim: int) -> tuple[Any, ...]:
-    """Fields of a quantiser until there is one."""
-    return (
-        np.zeros(dim, np.float32),
-        cast(Any, np.zeros((dim, 2, 1), np.int8)),
-        np.zeros((dim, 1), np.int16),
-    )

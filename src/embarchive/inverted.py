@@ -1,7 +1,7 @@
 """The lists of an overview: where they lie, and what one holds.
 
 The index is a table of one row a list and segment: builds write one segment of each list, appends
-add their own. A list is bytes: codes of fixed width, then the cells they are of. Pure.
+add their own. A list is bytes: packed codes of its rows, then the cells they are of. Pure.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ LISTS_SCHEMA = pa.schema(
         pa.field("entries", pa.binary(), nullable=False),
     ]
 )
-MAX_ENTRIES = 1 << 26
+MAX_ENTRIES, MAX_CODES = 1 << 26, 1 << 28
+# Codes have no repeats to look for: the first level, which does not look, packs them best.
+_CODEC = pa.Codec("zstd", 1)
 
-Codes = NDArray[np.uint8]
+Codes = NDArray[np.int8]
 Cells = NDArray[np.uint64]
 
 
@@ -133,26 +135,42 @@ def objects(table: pa.Table) -> list[tuple[str, str, int]]:
 
 
 def pack_segment(number: int, codes: Codes, cells: Cells) -> Segment:
-    """Rows of a list, their codes uint8 (n, bytes) and cells as numbers of 5 bits a letter (n,):
-    codes in the order of cells, then each cell less the one before, 7 bits a byte, the lowest
-    first, 128 added to all bytes of a number but its last."""
+    """Rows of a list, their codes int8 (n, D) and cells as numbers of 5 bits a letter (n,), in the
+    order of cells: how many bytes the packed codes are, in 4; the codes by columns, as a frame of
+    Zstandard; then each cell less the one before, 7 bits a byte, the lowest first, 128 added to all
+    bytes of a number but its last. Raises BadInput for too many."""
+    if codes.size > MAX_CODES:
+        expected = f"at most {MAX_CODES} numbers a list"
+        raise BadInput(f"overview: expected {expected}, found {codes.size}; ask for more lists")
     order = np.argsort(cells, kind="stable")
     gaps = np.diff(cells[order], prepend=np.uint64(0))
-    data = np.ascontiguousarray(codes[order]).tobytes() + _varints(gaps)
-    return Segment(number, len(codes), data)
+    packed = _CODEC.compress(np.ascontiguousarray(codes[order].T), asbytes=True)
+    return Segment(number, len(codes), len(packed).to_bytes(4, "little") + packed + _varints(gaps))
 
 
-def unpack_segment(data: bytes, rows: int, width: int, end: int = 1 << 60) -> tuple[Codes, Cells]:
-    """Codes uint8 (rows, width) and cells uint64 (rows,), below `end`, of a list. Raises
+def unpack_segment(data: bytes, rows: int, dim: int, end: int = 1 << 60) -> tuple[Codes, Cells]:
+    """Codes by columns int8 (dim, rows) and cells uint64 (rows,), below `end`, of a list. Raises
     Damaged."""
-    body = np.frombuffer(data, np.uint8)
-    gaps = _numbers(body[rows * width :]) if len(body) > rows * width else np.zeros(0, np.uint64)
+    start = 4 + int.from_bytes(data[:4], "little")
+    codes = _unpacked(data[4:start], rows, dim)
+    body = np.frombuffer(data[start:], np.uint8)
+    gaps = _numbers(body) if len(body) else np.zeros(0, np.uint64)
     if len(gaps) != rows:
         raise Damaged(f"overview: expected {rows} cells in a list, found {len(gaps)}")
     cells = np.cumsum(gaps, dtype=np.uint64)
     if rows and ((cells[1:] < cells[:-1]).any() or int(cells[-1]) >= end):
         raise Damaged(f"overview: expected cells below {end} in a list, found others")
-    return body[: rows * width].reshape(rows, width), cells
+    return codes, cells
+
+
+def _unpacked(packed: bytes, rows: int, dim: int) -> Codes:
+    if rows * dim > MAX_CODES:
+        raise Damaged(f"overview: expected at most {MAX_CODES} numbers a list, found {rows * dim}")
+    try:
+        data = _CODEC.decompress(packed, rows * dim, asbytes=True)
+    except (pa.ArrowException, OSError, ValueError):
+        raise Damaged(f"overview: expected {rows * dim} packed numbers, found others") from None
+    return np.frombuffer(data, np.int8).reshape(dim, rows)
 
 
 def _varints(values: Cells) -> bytes:
@@ -166,7 +184,7 @@ def _varints(values: Cells) -> bytes:
     return bytes((digits + 128 * more).astype(np.uint8)[keep].tobytes())
 
 
-def _numbers(body: Codes) -> Cells:
+def _numbers(body: NDArray[np.uint8]) -> Cells:
     """Inverse of `_varints`; a number that is cut off or longer than nine bytes raises Damaged."""
     ends = np.flatnonzero(body < 128)
     starts = np.r_[0, ends[:-1] + 1] if len(ends) else ends
@@ -189,7 +207,7 @@ def lists_file(segments: Sequence[Segment]) -> tuple[bytes, list[int]]:
     )
     stamp = {"format": "embarchive", "kind": "lists", "version": VERSION}
     sink = io.BytesIO()
-    # Codes are random, and are read by their place in the file: neither compressed nor encoded.
+    # Lists are packed, and are read by their place in the file: neither compressed nor encoded.
     with pq.ParquetWriter(
         sink, table.schema, version="2.6", compression="none", use_dictionary=False,
         write_statistics=["list"], store_schema=False,

@@ -25,8 +25,6 @@ from embarchive.segments import Writer, coded, grouped
 from embarchive.storage import Store
 from embarchive.store import HttpStore
 
-# Bytes of a code: half as many as numbers, so many at most.
-MOST_BYTES = 64
 # Lists that are merged at a time.
 _TURN = 256
 
@@ -98,14 +96,13 @@ def _lists_of(
     plan = archive.plan(Filter(), space.space_id)
     table, _ = archive.reader.sample(plan, Filter(), ("embedding",), sample_for(total))
     q = embeddings(table)
-    length = code_length(q.shape[1])
     progress("overview fit", 0, 0)
-    coarse = fit_coarse(q, count or lists_for(total), length)
+    coarse = fit_coarse(q, count or lists_for(total))
     data = dump_coarse(coarse)
     sha256 = digests.sha256(data)
     store.put_new(object_path("model", sha256), data)
     writer = Writer(store, space.space_id, (sha256, len(data)))
-    kinds = {"list": pa.int32(), "cell": pa.uint64(), "code": pa.binary(length)}
+    kinds = {"list": pa.int32(), "cell": pa.uint64(), "code": pa.binary(coarse.dim)}
     edges = np.unique(np.linspace(0, len(coarse.centroids), spill.MOST_BUCKETS, False).astype("u8"))
     with spill.Spill(edges, pa.schema(list(kinds.items()))) as aside:
         for done, part in enumerate(_tables(archive, coarse, own), 1):
@@ -115,7 +112,7 @@ def _lists_of(
                 memory.give_back()
         for bucket in aside.buckets():
             numbers, cells = (bucket[name].to_numpy() for name in ("list", "cell"))
-            for segment in grouped(numbers, cells, bit_rows(bucket, "code")):
+            for segment in grouped(numbers, cells, bit_rows(bucket, "code").view(np.int8)):
                 writer.add(segment)
     writer.flush()
     return writer.rows
@@ -146,7 +143,8 @@ def _merged(
     for start in range(0, len(full), _TURN):
         found = archive.overview.read(lists, full[start : start + _TURN])
         numbers = np.repeat([one for one, _, _ in found], [len(cells) for _, _, cells in found])
-        codes, cells = (np.concatenate([one[at] for one in found]) for at in (1, 2))
+        codes = np.concatenate([codes.T for _, codes, _ in found])
+        cells = np.concatenate([cells for _, _, cells in found])
         for segment in grouped(numbers.astype(np.int32), cells, codes):
             writer.add(segment)
         progress("overview merge", min(start + _TURN, len(full)), len(full))
@@ -154,14 +152,7 @@ def _merged(
     return writer.rows
 
 
-def code_length(dim: int) -> int:
-    """Bytes of a code of vectors of `dim` numbers. Raises BadInput for a single number."""
-    if dim < 2:
-        raise BadInput(f"overview: expected vectors of 2 numbers or more, found {dim}")
-    return min(MOST_BYTES, dim // 2)
-
-
 def _tables(archive: Archive, coarse: Coarse, own: list[ShardRow]) -> Iterator[pa.Table]:
     for one in coded(archive.reader, coarse, own):
-        columns = [pa.array(one.lists), pa.array(one.cells), binary(one.codes)]
+        columns = [pa.array(one.lists), pa.array(one.cells), binary(one.codes.view(np.uint8))]
         yield pa.table(columns, names=["list", "cell", "code"])

@@ -22,8 +22,8 @@ from embarchive.store import coalesce, cut
 
 @dataclass(frozen=True)
 class Lists:
-    """The lists of a space: its coarse quantiser, the index's rows of it, and the rows that its
-    lists hold, by list (K,)."""
+    """The lists of a space: its coarse quantiser, the index's rows of it, and the rows that each of
+    its lists holds (K,)."""
 
     coarse: Coarse
     index: pa.Table
@@ -38,6 +38,11 @@ class Lists:
     def total(self) -> int:
         """Rows of all lists, which are those of the space."""
         return int(self.rows.sum())
+
+    @property
+    def width(self) -> float:
+        """Bytes of a row in the lists, on average."""
+        return float(sum(self.index["length"].to_pylist()) / max(1, self.total))
 
     def segments(self, numbers: NDArray[np.integer[Any]]) -> pa.Table:
         """The index's rows of some lists."""
@@ -81,8 +86,8 @@ class Overview:
     def read(
         self, lists: Lists, numbers: NDArray[np.integer[Any]]
     ) -> list[tuple[int, Codes, Cells]]:
-        """Some lists, a segment after another, each its number, codes uint8 (n, bytes) and cells
-        as numbers of 5 bits a letter (n,). Raises Damaged, GenerationExpired."""
+        """Some lists, a segment after another, each its number, codes by columns int8 (D, n) and
+        cells as numbers of 5 bits a letter (n,). Raises Damaged, GenerationExpired."""
         found = lists.segments(numbers).to_pylist()
         held = {_key(row): self._reader.cache.get(_key(row)) for row in found}
         files: dict[str, list[dict[str, Any]]] = {}
@@ -91,9 +96,9 @@ class Overview:
                 files.setdefault(row["file"], []).append(row)
         for fetched in in_threads(self._fetch, list(files.values())):
             held |= fetched
-        width, end = lists.coarse.quantiser.bytes, 1 << 5 * self.precision
+        dim, end = lists.coarse.dim, 1 << 5 * self.precision
         return [
-            (row["list"], *unpack_segment(held[_key(row)] or b"", row["rows"], width, end))
+            (row["list"], *unpack_segment(held[_key(row)] or b"", row["rows"], dim, end))
             for row in found
         ]
 

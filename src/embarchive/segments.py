@@ -27,7 +27,7 @@ _AHEAD = 4
 
 @dataclass(frozen=True)
 class Coded:
-    """Rows of a shard: list int32, cell uint64 of 5 bits a letter, code uint8 (n, bytes)."""
+    """Rows of a shard: list int32, cell uint64 of 5 bits a letter, code int8 (n, D)."""
 
     lists: NDArray[np.int32]
     cells: Cells
