@@ -15,6 +15,7 @@ from embarchive import (
     candidates,
     compact,
     find,
+    fit_coarse,
     grid,
     inverted,
     make_overview,
@@ -23,6 +24,7 @@ from embarchive import (
     shards,
 )
 from embarchive.additions import Addition, add_to_archive
+from embarchive.coarse import Coarse
 from embarchive.collect import collect
 from embarchive.errors import BadInput, Conflict, Damaged
 from embarchive.manifest import Space
@@ -96,8 +98,8 @@ def root(made, tmp_path) -> Path:
 
 @pytest.fixture
 def few(monkeypatch):
-    """Eight lists read of some hundred and thirty, for boxes too."""
-    monkeypatch.setattr(candidates, "PROBED", 8)
+    """Four lists read of some forty, for boxes too."""
+    monkeypatch.setattr(candidates, "PROBED", 4)
     monkeypatch.setattr(find, "LARGE", 1)
 
 
@@ -109,7 +111,7 @@ def entries(archive) -> list[tuple[str, bytes]]:
         (name, number.to_bytes(2, "big") + code.tobytes())
         for number, codes, own in found
         for name, code in zip(
-            candidates.geohash.spell(own, archive.settings.precision).tolist(), codes, strict=True
+            candidates.geohash.spell(own, archive.settings.precision).tolist(), codes.T, strict=True
         )
     )
 
@@ -273,14 +275,66 @@ def test_an_index_that_misstates_a_list_is_found_by_verify(root):
 
 @pytest.mark.parametrize(("count", "lists"), [(1, 4), (2, 1), (3, 400), (500, 7), (900, 100)])
 def test_few_rows_and_many_lists(count, lists):
-    from embarchive.fit_coarse import fit_coarse
-
     q = vectors(count, 5)
-    coarse = fit_coarse(q, lists, 4)
+    coarse = fit_coarse.fit_coarse(q, lists)
     assert len(coarse.centroids) <= lists
     found = coarse.assign(q)
     assert found.min() >= 0 and found.max() < len(coarse.centroids)
-    assert coarse.encode(q, found).shape == (count, 4)
+    assert coarse.encode(q, found).shape == (count, DIM)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 50, 127])
+def test_codes_decode_within_half_a_step_and_within_int8(step):
+    rng = np.random.default_rng(step)
+    q = rng.integers(-128, 128, (4000, 3)).astype(np.int8)
+    centroids = np.array([[-128, 0, 127], [127, 5, -128]], np.int8)
+    coarse = Coarse(centroids, np.array([0], np.int32), step)
+    lists = np.arange(4000) % 2
+    codes = coarse.encode(q, lists)
+    for one in (0, 1):
+        back = coarse.decode(np.ascontiguousarray(codes[lists == one].T), one).T
+        gaps = np.abs(back.astype(int) - q[lists == one])
+        # At the edges of int8 the nearest step may lie outside.
+        edge = np.minimum(q[lists == one] + 128.0, 127.0 - q[lists == one]) < step / 2
+        assert (gaps[~edge] <= step / 2).all() and gaps.max() < step
+        assert step > 1 or not gaps.any()
+
+
+def test_the_step_is_one_where_numbers_differ_little_and_more_where_much():
+    rng = np.random.default_rng(2)
+    narrow, wide = (rng.normal(0, spread, (5000, 8)).astype(np.int16) for spread in (3, 40))
+    assert fit_coarse.fit_step(narrow) == 1
+    step = fit_coarse.fit_step(wide)
+    assert 5 < step < 20
+    _, counts = np.unique(np.rint(wide / step), return_counts=True)
+    shares = counts / wide.size
+    assert 3.7 < -np.sum(shares * np.log2(shares)) <= 4
+
+
+def test_wide_vectors_are_found_by_lists_of_several_steps(tmp_path, few):
+    def wide(count, seed):
+        rng = np.random.default_rng(seed)
+        kinds = np.random.default_rng(1).normal(0, 40, (20, DIM))
+        found = kinds[rng.integers(20, size=count)] + rng.normal(0, 25, (count, DIM))
+        return np.clip(np.rint(found), -127, 127).astype(np.int8)
+
+    store = open_store(tmp_path)
+    add_to_archive(store, lambda _: addition(store, PREFIXES, 5, drawn=wide))
+    make_overview.make(store, progress=QUIET)
+    archive = embarchive.open_archive(tmp_path)
+    lists = archive.overview.lists(archive.space())
+    assert lists.coarse.step > 2
+    # Four bits a number, and the cells.
+    assert lists.width < DIM / 2 + 4
+    asked = wide(30, 77)
+    right = [
+        len(
+            set(names(archive.search(one, k=10)))
+            & set(names(archive.search(one, exact=True, k=10)))
+        )
+        for one in asked
+    ]
+    assert np.mean(right) > 9.5
 
 
 def test_lists_larger_than_what_is_kept_are_read_all_the_same(root, few):
@@ -293,14 +347,37 @@ def test_lists_larger_than_what_is_kept_are_read_all_the_same(root, few):
 
 @pytest.mark.parametrize("cells", [[0xFF, 0xFF, 0xFF, 0x7F], [0x80, 0x80], []])
 def test_cells_that_are_none_are_refused(cells):
+    whole = inverted.pack_segment(0, np.zeros((1, 2), np.int8), np.zeros(1, np.uint64)).data
+    assert inverted.unpack_segment(whole, 1, 2, 1 << 25)[1].tolist() == [0]
     with pytest.raises(Damaged, match="cells"):
-        inverted.unpack_segment(bytes(2) + bytes(cells), 1, 2, 1 << 25)
+        inverted.unpack_segment(whole[:-1] + bytes(cells), 1, 2, 1 << 25)
 
 
-def test_what_cannot_have_an_overview_says_why(tmp_path, root, monkeypatch):
-    with pytest.raises(BadInput, match="2 numbers or more"):
-        make_overview.code_length(1)
+def test_codes_that_are_none_are_refused():
+    whole = inverted.pack_segment(0, np.ones((4, 2), np.int8), np.zeros(4, np.uint64)).data
+    length = int.from_bytes(whole[:4], "little")
+    frame = whole[4 : 4 + length]
+    for wrong in (b"", b"no frame", frame[:-1], frame[:6] + bytes(len(frame) - 6)):
+        with pytest.raises(Damaged, match="packed numbers"):
+            inverted.unpack_segment(len(wrong).to_bytes(4, "little") + wrong + bytes(4), 4, 2)
+    for count, dim in ((3, 2), (5, 2), (4, 3)):
+        with pytest.raises(Damaged, match=r"packed numbers|cells"):
+            inverted.unpack_segment(whole, count, dim)
+    with pytest.raises(Damaged, match="at most"):
+        inverted.unpack_segment(whole, 1 << 26, 5)
+    with pytest.raises(Damaged, match="packed numbers"):
+        inverted.unpack_segment(b"\xff\xff\xff\xff" + frame, 4, 3)
+    with pytest.raises(Damaged, match="packed numbers"):
+        inverted.unpack_segment(b"", 4, 2)
+
+
+def test_what_cannot_have_an_overview_says_why(root, monkeypatch):
+    with pytest.raises(BadInput, match="rows of numbers"):
+        fit_coarse.fit_coarse(np.zeros((0, 4), np.int8), 3)
     store, base = open_store(root), embarchive.open_archive(root).head
     append(root, ["u3b"], 900)
     with pytest.raises(Conflict, match="run it again"):
         make_overview.put(store, base, b"", 0)
+    monkeypatch.setattr(inverted, "MAX_CODES", 7)
+    with pytest.raises(BadInput, match="more lists"):
+        inverted.pack_segment(0, np.ones((4, 2), np.int8), np.zeros(4, np.uint64))
