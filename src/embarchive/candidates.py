@@ -1,8 +1,8 @@
 """Which cells of a space a search of all of it looks at: the best rows of the lists that lie best.
 
-1. Lists: those of least value, ties by number, until they hold as many rows as `PROBED` lists of
-   the mean size; the value of a list is that of its centroid, see step 3 of `search`. Where a share
-   of all rows is asked for, as many more.
+1. Lists: those of least value, ties by number, as long as together they hold no more rows than
+   `PROBED` lists of the mean size; the first in any case. The value of a list is that of its
+   centroid, see step 3 of `search`. Where a share of all rows is asked for, as many more.
 2. Rows: by the same value of what their codes decode to. Ties by cell.
 3. Cells: the first of these rows, distinct, without the exemplars' own and those that a filter does
    not want: k where codes are exact, else k + ceil(4 k / 5). Their rows are what an exact search
@@ -27,7 +27,7 @@ from embarchive.quantize import squared_l2_many
 from embarchive.search import LOGIC, Query, combined
 
 # Lists, of the mean size, that a search of all rows reads; chosen in docs/decisions/016.
-PROBED = 16
+PROBED = 17
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def serves(
 
 
 def rows_read(lists: Lists, share: float = 1.0) -> float:
-    """How many rows a search at least looks at that wants a share of all, if there are so many."""
+    """How many rows a search that wants a share of all looks at, at most."""
     return PROBED * lists.total / len(lists.rows) / max(share, 1e-9)
 
 
@@ -57,8 +57,10 @@ def find(overview: Overview, lists: Lists, query: Query, wanted: Filter, share: 
     exemplars = np.concatenate([query.positives, query.negatives])
     near = combined(lists.coarse.distances(exemplars), query, mean=True)
     order = np.argsort(near, kind="stable")
-    enough = np.searchsorted(np.cumsum(lists.rows[order]), rows_read(lists, share))
-    read = overview.read(lists, np.sort(order[: enough + 1]))
+    held = np.cumsum(lists.rows[order])
+    # A first list without rows is no reason to read none.
+    most = max(rows_read(lists, share), held[held > 0][0])
+    read = overview.read(lists, np.sort(order[: np.searchsorted(held, most, side="right")]))
     rows = np.concatenate([lists.coarse.decode(codes, one) for one, codes, _ in read], axis=1)
     cells = np.concatenate([own for _, _, own in read])
     gaps = squared_l2_many(rows.T, exemplars)

@@ -26,7 +26,7 @@ from embarchive.labels import classes, read_labels
 from embarchive.manifest import Space
 from embarchive.quantize import Int8
 from embarchive.questions import Scope, scope
-from embarchive.rows import embeddings
+from embarchive.rows import cell_names, embeddings
 
 METHODS = ("int8", "int4", "int2", "bits", "simhash128", "pq16", "turboquant4", "pca32+int8")
 K, SHORTLIST = 10, 100
@@ -148,7 +148,7 @@ def blocks_of(names: NDArray[np.str_]) -> NDArray[np.str_]:
 
 
 def _sample(table: pa.Table, shard: NDArray[np.int64], scale: float) -> Sample:
-    names = np.array(table["geohash"].to_pylist(), dtype=np.str_)
+    names = cell_names(table["geohash"])
     vectors = Int8(scale).decode(embeddings(table))
     return Sample(names, vectors, shard, blocks_of(names))
 
@@ -244,7 +244,7 @@ def _probes(
     step: Callable[[int], None],
 ) -> Doc:
     """What probes tell from the stored numbers, and from each quantiser's."""
-    names = np.array(table["geohash"].to_pylist(), dtype=np.str_)
+    names = cell_names(table["geohash"])
     vectors = Int8(scale).decode(embeddings(table))
     block = blocks_of(names)
     whole = {one: probes.predict(one, vectors, label, block) for one in probes.PROBES}

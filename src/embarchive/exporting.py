@@ -25,7 +25,7 @@ from embarchive.manifest import Space
 from embarchive.progress import Report
 from embarchive.quantize import Int8
 from embarchive.reads import ReadPlan
-from embarchive.rows import SIDES, embeddings
+from embarchive.rows import SIDES, cell_names, embeddings
 
 LEFT_OUT = ("bits", "code", "input_digest")
 GROUP_BYTES = 32 << 20
@@ -115,7 +115,7 @@ def _parquet(path: Path, space: Space, int8: bool) -> Iterator[Put]:
     def put(rows: pa.Table) -> None:
         if not len(rows):
             return
-        cells = grid.bounds(np.asarray(rows["geohash"].to_pylist(), dtype=np.str_))
+        cells = grid.bounds(cell_names(rows["geohash"]))
         extents.append(np.concatenate([cells[:, :2].min(axis=0), cells[:, 2:].max(axis=0)]))
         if not writer:
             writer.append(pq.ParquetWriter(path, rows.schema, version="2.6", compression="zstd"))
@@ -161,7 +161,7 @@ def _flat(rows: pa.Table) -> pa.Table:
             numbers = numbers.reshape(len(rows), field.type.list_size)
             columns |= {f"embedding_{i}": pa.array(one) for i, one in enumerate(numbers.T)}
         elif field.name == "bbox":
-            cells = grid.bounds(np.asarray(rows["geohash"].to_pylist(), dtype=np.str_))
+            cells = grid.bounds(cell_names(rows["geohash"]))
             columns |= dict(zip(SIDES, map(pa.array, cells.T), strict=True))
         elif field.name == "datetime":
             columns["datetime"] = pa.array(map(save.plain, column.to_pylist()), pa.string())

@@ -22,7 +22,7 @@ from embarchive import grid
 from embarchive.errors import BadInput
 from embarchive.oneband import band_of
 from embarchive.recipe import parse_date
-from embarchive.rows import date_keys
+from embarchive.rows import cell_names, date_keys
 
 Box = tuple[float, float, float, float]
 Moment = str | date | datetime | None
@@ -107,18 +107,18 @@ def row_mask(table: pa.Table, wanted: Filter) -> NDArray[np.bool_]:
     if wanted.geohash:
         keep &= _names_match(table["geohash"], wanted.geohash)
     if wanted.bbox is not None or wanted.polygon is not None:
-        # A place has many dates: test each cell once.
-        cells = table["geohash"].combine_chunks().dictionary_encode()
-        inside = cells_match(np.asarray(cells.dictionary.to_pylist(), dtype=np.str_), wanted)
-        keep &= inside[cells.indices.to_numpy(zero_copy_only=False)]
+        # A place has many dates: test each run of a cell once.
+        names = cell_names(table["geohash"])
+        starts = np.r_[True, names[1:] != names[:-1]][: len(names)]
+        keep &= cells_match(names[starts], wanted)[np.cumsum(starts) - 1]
     if wanted.dated:
         low, high = wanted.span()
         when = date_keys(table["datetime"])
         keep &= (when >= low) & (when <= high)
     if wanted.band is not None:
         sources = table["source"].combine_chunks().dictionary_encode()
-        names = np.array([band_of(name) == wanted.band for name in sources.dictionary.to_pylist()])
-        keep &= names[sources.indices.to_numpy(zero_copy_only=False)]
+        own = np.array([band_of(name) == wanted.band for name in sources.dictionary.to_pylist()])
+        keep &= own[sources.indices.to_numpy(zero_copy_only=False)]
     return keep
 
 
@@ -152,9 +152,10 @@ def from_micros(micros: int) -> datetime:
 
 def _names_match(column: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.bool_]:
     keep = np.zeros(len(column), dtype=bool)
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
     for length in sorted({len(name) for name in names}):
         some = pa.array([name for name in names if len(name) == length])
-        start = pc.utf8_slice_codeunits(column, 0, length)
+        start = column if length >= longest else pc.utf8_slice_codeunits(column, 0, length)
         keep |= pc.is_in(start, value_set=some).to_numpy()
     return keep
 

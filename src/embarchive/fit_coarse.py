@@ -25,8 +25,8 @@ Int8s = NDArray[np.int8]
 
 
 def lists_for(rows: int) -> int:
-    """How many lists an archive of so many rows gets: 3/5 of the root, 2^15 at most."""
-    return int(np.clip(round(0.6 * rows**0.5), 1, MOST_LISTS))
+    """How many lists an archive of so many rows gets: twelve times the cube root, 2^15 at most."""
+    return int(np.clip(round(12 * rows ** (1 / 3)), 1, MOST_LISTS))
 
 
 def sample_for(rows: int) -> int:

@@ -17,7 +17,7 @@ from embarchive.errors import BadInput
 ALPHABET = "0123456789bcdefghjkmnpqrstuvwxyz"
 LONGEST = 12
 _LETTERS = np.frombuffer(ALPHABET.encode(), dtype=np.uint8).astype(np.uint32)
-_DIGITS = np.full(128, -1, dtype=np.int64)
+_DIGITS = np.full(128, -1, dtype=np.int8)
 _DIGITS[_LETTERS] = np.arange(32)
 # Steps of spreading the low 32 bits of a word to its even places, and of collecting them.
 _SPREAD = tuple(
@@ -83,19 +83,29 @@ def to_indices(names: Names) -> tuple[Indices, Indices, Indices]:
     """
     longest = max(1, names.dtype.itemsize // 4)
     letters = names.view(np.uint32).reshape(len(names), longest)
+    digits = _DIGITS[np.minimum(letters, 127).astype(np.uint8)]
+    length = np.full(len(names), longest)
+    if longest > LONGEST or digits.min(initial=0) < 0:
+        length, digits = _shorter(names, letters, digits)
+    code = np.zeros(len(names), dtype=np.uint64)
+    for digit in digits[:, :LONGEST].T:
+        code = (code << np.uint64(5)) | digit.astype(np.uint64)
+    odd = (5 * min(longest, LONGEST)) % 2
+    column = _collect(code >> np.uint64(1 - odd)).astype(np.int64)
+    return column, _collect(code >> np.uint64(odd)).astype(np.int64), length
+
+
+def _shorter(
+    names: Names, letters: NDArray[np.uint32], digits: NDArray[np.int8]
+) -> tuple[Indices, NDArray[np.int8]]:
+    """Lengths of names that are not all of the longest, and their digits with 0 behind the last."""
     length = np.count_nonzero(letters, axis=1)
-    inside = np.arange(longest) < length[:, None]
-    digits = _DIGITS[np.minimum(letters, 127)]
+    inside = np.arange(letters.shape[1]) < length[:, None]
     bad = ((digits < 0) | (letters > 127)) & inside | (inside != (letters > 0))
     wrong = bad.any(axis=1) | (length < 1) | (length > LONGEST)
     if wrong.any():
         check_geohash(str(names[int(wrong.argmax())]))
-    code = np.zeros(len(names), dtype=np.uint64)
-    for digit in np.where(inside, digits, 0).astype(np.uint64)[:, :LONGEST].T:
-        code = (code << np.uint64(5)) | digit
-    odd = (5 * min(longest, LONGEST)) % 2
-    column = _collect(code >> np.uint64(1 - odd)).astype(np.int64)
-    return column, _collect(code >> np.uint64(odd)).astype(np.int64), length
+    return length, np.where(inside, digits, np.int8(0))
 
 
 def _spread(numbers: Indices) -> NDArray[np.uint64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -63,8 +64,11 @@ class Pages:
         size = int.from_bytes(tail[-8:-4], "little")
         if len(tail) < size + 8:
             raise Damaged(f"shard: expected a footer of {size} bytes, found {len(tail) - 8}")
-        self._footer, _ = parse_struct(tail[len(tail) - 8 - size : len(tail) - 8])
-        self._tail, self._start = tail, length - len(tail)
+        self._tail, self._start, self._size = tail, length - len(tail), size
+
+    @cached_property
+    def _footer(self) -> Struct:
+        return parse_struct(self._tail[-8 - self._size : -8])[0]
 
     def chunk(self, group: int, column: str) -> Chunk:
         """A top-level column of one leaf in a row group. Raises Damaged."""

@@ -25,7 +25,15 @@ from embarchive.filters import Dates, Filter, make_filter
 from embarchive.manifest import Space
 from embarchive.reader import THREADS
 from embarchive.reads import ReadPlan
-from embarchive.rows import ORDER, embeddings, exact_boxes, joined, place_keys, sort_rows
+from embarchive.rows import (
+    ORDER,
+    cell_names,
+    embeddings,
+    exact_boxes,
+    joined,
+    place_keys,
+    sort_rows,
+)
 from embarchive.search import NEEDS, Query, rank
 
 if TYPE_CHECKING:
@@ -202,7 +210,7 @@ def view(
     views.check_kind(kind, bool(near), bool(far), threshold)
     about = scope(archive, **where)
     rows, score = _scored(about, near, far) if near else _vectors(about, kind, seed)
-    names = _names(rows)
+    names = cell_names(rows["geohash"])
     if kind == "gradient":
         score = views.gradient(score, views.neighbours(names, views.GRADIENT))
     columns = {name: rows[name] for name in ("geohash", "datetime", "source")}
@@ -236,7 +244,9 @@ def _vectors(about: Scope, kind: str, seed: int) -> tuple[pa.Table, NDArray[np.f
     if kind == "outlier":
         score = views.outlier(vectors, views.draw(len(rows), seed))
     else:
-        score = views.surprise(vectors, views.neighbours(_names(rows), views.SURPRISE))
+        score = views.surprise(
+            vectors, views.neighbours(cell_names(rows["geohash"]), views.SURPRISE)
+        )
     return rows, score * about.space.scale**2
 
 
@@ -284,10 +294,6 @@ def _least_of_places(rows: pa.Table) -> pa.Table:
     order = np.argsort(whole["score"].to_numpy(), kind="stable")
     _, first = np.unique(place_keys(whole["geohash"])[order], return_index=True)
     return whole.take(pa.array(order[np.sort(first)]))
-
-
-def _names(rows: pa.Table) -> NDArray[np.str_]:
-    return np.asarray(rows["geohash"].to_pylist(), dtype=np.str_)
 
 
 def _said(about: Scope, began: float) -> dict[str, str]:

@@ -153,6 +153,20 @@ def place_keys(column: pa.ChunkedArray | pa.Array) -> NDArray[np.int64]:
     return keys
 
 
+def cell_names(column: pa.ChunkedArray | pa.Array) -> NDArray[np.str_]:
+    """The geohashes of a column, texts (n,) as numpy has them."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if column.type == pa.string() and len(column) and not column.null_count:
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+        body = np.frombuffer(column.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+        lengths = np.diff(offsets)
+        # Mostly all are as long as each other, and the column's bytes are their letters in a row.
+        if lengths[0] and (lengths == lengths[0]).all() and body.max() < 128:
+            return body.astype(np.uint32).view(f"U{lengths[0]}")
+    return np.asarray(column.to_pylist(), dtype=np.str_)
+
+
 def place_names(keys: NDArray[np.int64]) -> list[str]:
     """The geohashes of keys: inverse of `place_keys`."""
     digits = keys[:, None] // 33 ** np.arange(11, -1, -1, dtype=np.int64) % 33
@@ -205,8 +219,7 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 def exact_boxes(column: pa.ChunkedArray | pa.Array) -> pa.StructArray:
     """The float64 bounds of cells as the column bbox of hits."""
-    names = np.asarray(column.to_pylist(), dtype=np.str_)
-    sides = grid.bounds(names) if len(names) else np.zeros((0, 4))
+    sides = grid.bounds(cell_names(column)) if len(column) else np.zeros((0, 4))
     fields = [pa.field(side, pa.float64(), nullable=False) for side in SIDES]
     return pa.StructArray.from_arrays([pa.array(side) for side in sides.T.copy()], fields=fields)
 

@@ -20,7 +20,7 @@ from embarchive import decode, grid, shards
 from embarchive.archive import Archive
 from embarchive.errors import BadInput, reason_of
 from embarchive.exemplars import best_of_places
-from embarchive.rows import SIDES
+from embarchive.rows import SIDES, cell_names
 
 Kind = TypeVar("Kind")
 # Pixels of the longer side of a picture of few cells.
@@ -151,11 +151,11 @@ def kind(path: str | Path, kinds: Mapping[str, Kind]) -> Kind:
 
 
 def _cells(table: pa.Table) -> Any:
-    return grid.bounds(np.asarray(table["geohash"].to_pylist(), dtype=np.str_))
+    return grid.bounds(cell_names(table["geohash"]))
 
 
 def _parquet(table: pa.Table, path: Path) -> None:
-    names = np.asarray(table["geohash"].to_pylist(), dtype=np.str_)
+    names = cell_names(table["geohash"])
     if len(names) and "bbox" in table.column_names:
         polygons = pa.array(list(grid.cell_polygons_wkb(names)), pa.binary())
         geo = json.dumps(shards.geo_metadata(_cells(table)))

@@ -17,7 +17,7 @@ from embarchive.manifest import Generation, ShardRow, TableRef, object_path
 from embarchive.overview import Lists, Overview
 from embarchive.reader import Reader, in_threads
 from embarchive.reads import ReadPlan, ShardRead
-from embarchive.rows import embeddings
+from embarchive.rows import cell_names, embeddings
 from embarchive.storage import Store
 
 FILE_BYTES = 48 << 20
@@ -75,8 +75,7 @@ def coded(reader: Reader, coarse: Coarse, shards: Sequence[ShardRow]) -> Iterato
         table = reader.rows(plan, Filter(), ("geohash", "embedding"))
         q = embeddings(table)
         lists = coarse.assign(q)
-        names = geohash.as_names(table["geohash"].to_pylist())
-        column, row, _ = geohash.to_indices(names)
+        column, row, _ = geohash.to_indices(cell_names(table["geohash"]))
         cells = geohash.interleave(column, row, precision)
         return Coded(lists, cells, coarse.encode(q, lists))
 
