@@ -54,6 +54,24 @@ def test_what_is_written_fits_its_published_schema(name):
     assert not validator.is_valid({**json.loads(data), "path": "x"})
 
 
+def test_parts_of_older_archives_are_objects_and_are_written_as_columns():
+    schema = json.loads((SCHEMAS / "generation.schema.json").read_text())
+    (older,) = (SCHEMAS.parent / "src/embarchive/demo/manifests").glob("*.json")
+    values = json.loads(older.read_bytes())
+    assert [part["prefix"] for part in values["parts"]] == ["d"]
+    generation = manifest.parse_generation(older.read_bytes())
+    data = manifest.dump_generation(generation)
+    assert json.loads(data)["parts"]["sha256"] == [values["parts"][0]["sha256"]]
+    assert manifest.parse_generation(data) == generation
+    for found in (values, json.loads(data)):
+        jsonschema.validate(found, schema)
+    columns = json.loads(data)["parts"]
+    for wrong in ({**columns, "prefix": ["d"]}, {**columns, "rows": 5}, {**columns, "rows": [-1]},
+                  [{**values["parts"][0], "more": 1}], 5):  # fmt: skip
+        odd = {**values, "parts": wrong}
+        assert not jsonschema.Draft202012Validator(schema).is_valid(odd)
+
+
 def test_a_space_may_have_no_encoder_and_then_no_length_of_one():
     schema = json.loads((SCHEMAS / "generation.schema.json").read_text())
     bare = replace(fakes.space(), encoder=None, encoder_length=0)
@@ -113,11 +131,12 @@ def test_a_pointer_must_agree_with_its_generation():
 def test_a_hostile_generation_is_damaged():
     data = manifest.dump_generation(full_generation())
     values = json.loads(data)
-    part, settings = values["parts"][0], values["settings"]
+    parts, settings = values["parts"], values["settings"]
     for wrong in (
-        {"tiles": 11}, {"parts": 5}, {"parts": [5]}, {"parts": [{**part, "rows": -10}]},
-        {"parts": [{**part, "sha256": "../../etc/passwd"}]}, {"settings": {}},
-        {"parts": [{**part, "bbox": [0, 0, 1e9, 1]}]}, {"parts": [{**part, "datetime_min": "x"}]},
+        {"tiles": 11}, {"parts": 5}, {"parts": [5]}, {"parts": {**parts, "rows": [-10]}},
+        {"parts": {**parts, "sha256": ["../../etc/passwd"]}}, {"settings": {}},
+        {"parts": {**parts, "bbox": [0, 0, 1e9, 1]}}, {"parts": {**parts, "datetime_min": ["x"]}},
+        {"parts": {**parts, "rows": [10, 0]}}, {"parts": {**parts, "prefix": ["u"]}},
         {"settings": {**settings, "packed": 8}}, {"settings": {**settings, "packed": "8"}},
         {"settings": {**settings, "packed": 0}}, {"settings": {**settings, "packed": 10**9}},
         {"settings": {**settings, "dim": 10**9}}, {"settings": {**settings, "dim": "64"}},

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from typing import Any
 
 from embarchive.errors import BadInput, Damaged, NotAnArchive, UnknownVersion
 from embarchive.partition import dump_parts, parts_for
+from embarchive.partrefs import parse_parts, part_columns
 from embarchive.parts import (
     CELL,
     MODEL_SCHEMA,
@@ -38,7 +38,6 @@ from embarchive.strictjson import (
     canonical_json,
     check_keys,
     check_types,
-    is_number,
     listed,
     parse_strict_json,
 )
@@ -235,7 +234,7 @@ def dump_generation(generation: Generation) -> bytes:
     values: dict[str, Any] = {f.name: getattr(generation, f.name) for f in fields(Generation)}
     values["settings"] = generation.settings.to_json()
     values["spaces"] = [_space_json(space) for space in generation.spaces]
-    values["parts"] = [_part_json(part) for part in generation.parts]
+    values["parts"] = part_columns(generation.parts)
     for key in ("models", "overview", "pyramid"):
         values[key] = asdict(values[key]) if values[key] else None
     data = canonical_json({"format": "embarchive", "version": VERSION, **values})
@@ -254,7 +253,7 @@ def parse_generation(data: bytes, name: str = "generation") -> Generation:
     values["spaces"] = tuple(
         _space(item, f"{name} space") for item in listed(values, "spaces", name)
     )
-    values["parts"] = tuple(_part(item, f"{name} part") for item in listed(values, "parts", name))
+    values["parts"] = parse_parts(values["parts"], f"{name} parts")
     for key in ("models", "overview", "pyramid"):
         if values[key] is not None:
             shape = PyramidRef if key == "pyramid" else TableRef
@@ -307,27 +306,6 @@ def _space(values: Any, name: str) -> Space:
     return space
 
 
-def _part_json(part: PartRef) -> dict[str, Any]:
-    values = asdict(part)
-    for key in ("datetime_min", "datetime_max"):
-        if values[key] is not None:
-            values[key] = values[key].astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return values
-
-
-def _part(values: Any, name: str) -> PartRef:
-    check_keys(values, PartRef, name)
-    values = dict(values)
-    box = listed(values, "bbox", name)
-    if len(box) != 4 or not all(is_number(side) and abs(side) <= 180 for side in box):
-        raise Damaged(f"{name}: expected bbox west south east north, found {str(box)[:80]}")
-    values["bbox"] = tuple(float(side) for side in box)
-    for key in ("datetime_min", "datetime_max"):
-        if values[key] is not None:
-            values[key] = _moment(values[key], f"{name} {key}")
-    return build(PartRef, values, name, _PATTERNS)
-
-
 def _settings(values: Any, name: str) -> Settings:
     """Settings with the types of their fields; they steer allocations, so also their sizes."""
     try:
@@ -358,9 +336,6 @@ _PATTERNS = {
     "blocks": SHA,
     "encoder": SHA,
     "commit_id": "[0-9a-f]{32}",
-    "prefix": f"(?:{CELL})?",
-    "geohash_min": CELL,
-    "geohash_max": CELL,
     "space_id": "[0-9A-Za-z._-]{1,64}",
     "metric": "l2",
     "backbone": SHA,
@@ -379,13 +354,3 @@ def _check_sums(generation: Generation, name: str) -> None:
         if (space.quantiser is None) != (generation.settings.packed == 0):
             said = "a quantiser" if generation.settings.packed else "no quantiser"
             raise Damaged(f"{name} space {space.space_id}: expected {said}, found otherwise")
-
-
-def _moment(text: Any, name: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        raise Damaged(f"{name}: expected ISO 8601, found {str(text)[:40]!r}") from None
-    if moment.tzinfo is None:
-        raise Damaged(f"{name}: expected a time with its offset, found {text!r}")
-    return moment.astimezone(UTC)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from embarchive import digests, grid
-from embarchive.parts import PartRef, common_prefix, dump_part, part_ref, sort_part
+from embarchive.parts import PartRef, dump_part, part_ref, sort_part
 
 PART_SHARDS = 512
 
@@ -25,6 +25,14 @@ def dump_parts(table: pa.Table) -> list[tuple[PartRef, bytes]]:
         data = dump_part(rows)
         found.append((part_ref(rows, digests.sha256(data), len(data)), data))
     return found
+
+
+def common_prefix(a: str, b: str) -> str:
+    """What two geohashes start with in common."""
+    same = 0
+    while same < min(len(a), len(b)) and a[same] == b[same]:
+        same += 1
+    return a[:same]
 
 
 def prefix_bits(prefix: str) -> str:

@@ -105,11 +105,10 @@ class ShardRow:
 class PartRef:
     """A part and what its shards hold together.
 
-    prefix: the geohash prefix that all its shards share (may be empty); length: bytes of
-    the part; rows, shard_bytes: sums over its shards; bbox: degrees; datetimes UTC or None.
+    length: bytes of the part; rows, shard_bytes: sums over its shards; bbox: degrees; datetimes
+    UTC or None.
     """
 
-    prefix: str
     sha256: str
     length: int
     rows: int
@@ -254,9 +253,7 @@ def part_ref(table: pa.Table, sha256: str, length: int) -> PartRef:
     """What a part's shards hold together."""
     box = table["bbox"].combine_chunks()
     sides = [pc.struct_field(box, side) for side in SIDES]
-    names = table["prefix"].to_pylist()
     return PartRef(
-        prefix=common_prefix(min(names), max(names)),
         sha256=sha256,
         length=length,
         rows=pc.sum(table["rows"]).as_py(),
@@ -273,14 +270,6 @@ def part_ref(table: pa.Table, sha256: str, length: int) -> PartRef:
         datetime_max=pc.max(table["datetime_max"]).as_py(),
         shard_bytes=pc.sum(table["length"]).as_py(),
     )
-
-
-def common_prefix(a: str, b: str) -> str:
-    """What two geohashes start with in common."""
-    same = 0
-    while same < min(len(a), len(b)) and a[same] == b[same]:
-        same += 1
-    return a[:same]
 
 
 # ---------------------------------------------------------------- Parquet

@@ -1,7 +1,7 @@
 """The packaged archive's format objects, copies of them with one value changed, and tables."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from embarchive import manifest
@@ -132,6 +132,37 @@ GENERATIONS = [
     ["settings.title", GONE],
     ["settings.more", 1],
 ]
+# Of a generation whose parts are columns, as they are now written.
+COLUMNS = [
+    ["parts", 5],
+    ["parts.prefix", ["d", "u0", "u0"]],
+    ["parts.shards", GONE],
+    ["parts.rows", [640, 60]],
+    ["parts.rows", [640, 60, 60, 0]],
+    ["parts.rows", {"0": 640}],
+    ["parts.rows", "640"],
+    ["parts.rows.0", "640"],
+    ["parts.rows.0", True],
+    ["parts.rows.0", -640],
+    ["parts.rows.0", 639],
+    ["parts.sha256", []],
+    ["parts.sha256.1", "0" * 63],
+    ["parts.sha256.1", None],
+    ["parts.geohash_min.1", ""],
+    ["parts.geohash_max.1", "a"],
+    ["parts.bbox", [0, 0, 1, 1]],
+    ["parts.bbox", [0] * 13],
+    ["parts.bbox", [0] * 11],
+    ["parts.bbox", [0] * 12],
+    ["parts.bbox", [[0, 0, 1, 1]] * 3],
+    ["parts.bbox.11", 181],
+    ["parts.bbox.0", None],
+    ["parts.datetime_min", None],
+    ["parts.datetime_min.1", None],
+    ["parts.datetime_min.1", "1960-08-15T10:11:12.25+01:00"],
+    ["parts.datetime_min.1", "2023-08-15"],
+    ["parts.datetime_max.1", 5],
+]
 PATHS = [
     ["shard", "0" * 64, "u0"],
     ["shard", "0" * 64, ""],
@@ -190,6 +221,9 @@ def make():
     generation: Generation = manifest.parse_generation(body)
     rows = parse_part(table("part"))
     ref = part_ref(rows, "0" * 64, len(table("part")))
+    several = (*generation.parts, ref, replace(ref, datetime_max=None))
+    tiles = sum(part.rows for part in several)
+    columns = manifest.dump_generation(replace(generation, spaces=(), parts=several, tiles=tiles))
     names = sorted(path.stem for path in (HERE / "tables").glob("*.parquet"))
     return {
         "pointer": asdict(found),
@@ -202,6 +236,12 @@ def make():
         "generations": [
             [key, value, outcome(manifest.parse_generation, changed(body, key, value))]
             for key, value in GENERATIONS
+        ],
+        "columns": columns.decode(),
+        "columns_parts": [plain(part) for part in several],
+        "columns_changed": [
+            [key, value, outcome(manifest.parse_generation, changed(columns, key, value))]
+            for key, value in COLUMNS
         ],
         "paths": [
             [kind, sha, prefix, outcome(manifest.object_path, kind, sha, prefix)]

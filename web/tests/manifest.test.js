@@ -121,6 +121,21 @@ test("moments before 1970 and with an offset become microseconds", () => {
   assert.equal(manifest.parseGeneration(data).parts[0].datetime_min, 3_599_500_000);
 });
 
+test("parts in columns are read as in Python", () => {
+  const { parts } = manifest.parseGeneration(bytes(said.columns));
+  assert.deepEqual(parts, said.columns_parts);
+  for (const value of [parts, ...parts, parts[0].bbox]) assert.ok(Object.isFrozen(value));
+});
+
+test("columns with one value changed fail as in Python", () => {
+  for (const [path, value, error] of said.columns_changed) {
+    const found = outcome(() =>
+      manifest.parseGeneration(changed(bytes(said.columns), path, value)),
+    );
+    assert.equal(found, error, `${path} ${JSON.stringify(value)}`);
+  }
+});
+
 test("a path is derived from a hash and nothing else", () => {
   for (const [kind, sha, prefix, error] of said.paths) {
     assert.equal(

@@ -55,7 +55,6 @@ test("tables that Python refuses are refused, and the error names what is wrong"
 
 test("a part whose reference has other totals is damaged", async () => {
   for (const [key, value] of Object.entries({
-    prefix: "u",
     rows: 61,
     shards: 4,
     geohash_min: "u0nd8",

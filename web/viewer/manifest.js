@@ -3,7 +3,7 @@
  */
 
 import { BadInput, Damaged, NotAnArchive, UnknownVersion } from "./errors.js";
-import { parseMoment } from "./filters.js";
+import { parseParts } from "./partrefs.js";
 import { CELL, SHA, VERSION } from "./parts.js";
 import {
   brief,
@@ -111,19 +111,6 @@ const LAYER_SHAPES = [
   { together: "str", together_length: "int" },
   { quantiser: "str", quantiser_length: "int" },
 ];
-const PART_SHAPE = {
-  prefix: "str",
-  sha256: "str",
-  length: "int",
-  rows: "int",
-  shards: "int",
-  geohash_min: "str",
-  geohash_max: "str",
-  bbox: "list",
-  datetime_min: "str?",
-  datetime_max: "str?",
-  shard_bytes: "int",
-};
 const SETTINGS_SHAPE = {
   precision: "int",
   gsd: "float",
@@ -152,7 +139,6 @@ const GENERATION_SHAPE = {
   settings: "dict",
   spaces: "list",
   models: "dict?",
-  parts: "list",
   tiles: "int",
   places: "int",
   bytes: "dict of int",
@@ -178,9 +164,6 @@ const PATTERNS = {
   blocks: SHA,
   encoder: SHA,
   commit_id: /^[0-9a-f]{32}$/,
-  prefix: new RegExp(`^$|${CELL.source}`),
-  geohash_min: CELL,
-  geohash_max: CELL,
   space_id: /^[0-9A-Za-z._-]{1,64}$/,
   metric: /^l2$/,
   backbone: SHA,
@@ -271,15 +254,16 @@ export function checkPair(pointer, generation, name = POINTER) {
  */
 export function parseGeneration(data, name = "generation") {
   const values = readDocument(data, name, MAX_GENERATION);
+  const { parts, ...others } = values;
   /** @type {Generation} */
-  const plain = build(GENERATION_SHAPE, values, name, PATTERNS);
+  const plain = build(GENERATION_SHAPE, others, name, PATTERNS);
   const table = (/** @type {"models" | "overview" | "pyramid"} */ key, shape = TABLE_SHAPE) =>
     plain[key] && build(shape, plain[key], `${name} ${key}`, PATTERNS);
   const generation = Object.freeze({
     ...plain,
     settings: readSettings(plain.settings, `${name}: settings`),
     spaces: Object.freeze(plain.spaces.map((one) => readSpace(one, `${name} space`))),
-    parts: Object.freeze(plain.parts.map((one) => readPart(one, `${name} part`))),
+    parts: parseParts(parts, `${name} parts`),
     models: table("models"),
     overview: table("overview"),
     pyramid: /** @type {PyramidRef | null} */ (table("pyramid", PYRAMID_SHAPE)),
@@ -329,42 +313,6 @@ function readSpace(values, name) {
     throw new Damaged(`${name}: expected no encoder_length without an encoder, found one`);
   }
   return space;
-}
-
-/**
- * @param {any} values
- * @param {string} name
- * @returns {PartRef}
- */
-function readPart(values, name) {
-  const part = build(PART_SHAPE, values, name, PATTERNS);
-  const sides = part.bbox;
-  if (
-    sides.length !== 4 ||
-    !sides.every((/** @type {any} */ side) => Number.isFinite(side) && Math.abs(side) <= 180)
-  ) {
-    throw new Damaged(`${name}: expected bbox west south east north, found ${brief(sides)}`);
-  }
-  return Object.freeze({
-    ...part,
-    bbox: Object.freeze([...sides]),
-    datetime_min: readMoment(part.datetime_min, `${name} datetime_min`),
-    datetime_max: readMoment(part.datetime_max, `${name} datetime_max`),
-  });
-}
-
-/**
- * @param {string | null} text
- * @param {string} name
- * @returns {number | null} microseconds since 1970
- */
-function readMoment(text, name) {
-  if (text === null) return null;
-  const moment = parseMoment(text);
-  if (!moment?.offset) {
-    throw new Damaged(`${name}: expected ISO 8601 with its offset, found ${brief(text)}`);
-  }
-  return moment.start;
 }
 
 /**

@@ -23,7 +23,7 @@ import { brief } from "./strictjson.js";
 /**
  * A part and what its shards hold together.
  *
- * @typedef {Readonly<{prefix: string, sha256: string, length: number, rows: number,
+ * @typedef {Readonly<{sha256: string, length: number, rows: number,
  *   shards: number, geohash_min: string, geohash_max: string, bbox: Box,
  *   datetime_min: number | null, datetime_max: number | null, shard_bytes: number}>} PartRef
  */
@@ -135,7 +135,6 @@ export function partRef(shards, sha256, length) {
     (side < 2 ? least : most)(shards.map(({ bbox }) => bbox[side])),
   );
   return Object.freeze({
-    prefix: commonPrefix(least(all("prefix")) ?? "", most(all("prefix")) ?? ""),
     sha256,
     length,
     rows: sum("rows"),
@@ -147,16 +146,6 @@ export function partRef(shards, sha256, length) {
     datetime_max: most(all("datetime_max")),
     shard_bytes: sum("length"),
   });
-}
-
-/**
- * @param {string} a
- * @param {string} b
- */
-function commonPrefix(a, b) {
-  let same = 0;
-  while (same < Math.min(a.length, b.length) && a[same] === b[same]) same += 1;
-  return a.slice(0, same);
 }
 
 /**
