@@ -98,7 +98,7 @@ def root(made, tmp_path) -> Path:
 
 @pytest.fixture
 def few(monkeypatch):
-    """Four lists read of some forty, for boxes too."""
+    """Four lists read of some two hundred, for boxes too."""
     monkeypatch.setattr(candidates, "PROBED", 4)
     monkeypatch.setattr(find, "LARGE", 1)
 
@@ -311,7 +311,7 @@ def test_the_step_is_one_where_numbers_differ_little_and_more_where_much():
     assert 3.7 < -np.sum(shares * np.log2(shares)) <= 4
 
 
-def test_wide_vectors_are_found_by_lists_of_several_steps(tmp_path, few):
+def test_wide_vectors_are_found_by_lists_of_several_steps(tmp_path):
     def wide(count, seed):
         rng = np.random.default_rng(seed)
         kinds = np.random.default_rng(1).normal(0, 40, (20, DIM))
