@@ -1,19 +1,14 @@
-"""Verified files and the cache behind them."""
-
-from itertools import pairwise
+"""Rows of shards, in portions and samples."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from archives import make_archive
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import embarchive
 from embarchive import reader
 from embarchive.errors import Damaged, GenerationExpired
 from embarchive.filters import Filter, make_filter
-from embarchive.reader import Cache
 from embarchive.reads import ReadPlan
 from embarchive.rows import sort_rows
 
@@ -28,54 +23,6 @@ def root(tmp_path_factory):
 @pytest.fixture
 def archive(root):
     return embarchive.open_archive(root)
-
-
-def largest(archive):
-    return max(archive.shards(), key=lambda shard: shard.length)
-
-
-def bytes_of(root, shard):
-    return (root / f"embeddings/gh={shard.prefix}/{shard.sha256}.parquet").read_bytes()
-
-
-def test_the_cache_forgets_what_was_not_used_for_longest():
-    cache = Cache(limit=30)
-    for number in range(3):
-        cache.put(("a", number), bytes(10))
-    cache.get(("a", 0))
-    cache.put(("a", 3), bytes(10))
-    assert [cache.get(("a", n)) is not None for n in range(4)] == [True, False, True, True]
-    cache.put(("a", 3), bytes(31))
-    assert cache.get(("a", 3)) == bytes(10)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2_000_000), st.integers(0, 90_000)), max_size=5))
-def test_a_file_reads_the_bytes_of_the_shard(root, spans):
-    archive = embarchive.open_archive(root)
-    shard = largest(archive)
-    data, file = bytes_of(root, shard), archive.reader.file(shard)
-    for start, size in spans:
-        assert file.seek(start) == start
-        assert file.read(size) == data[start : start + size]
-    assert file.seek(-4, 2) == len(data) - 4 and file.read() == b"PAR1"
-
-
-def test_what_was_read_once_is_not_asked_for_again(archive):
-    file = archive.reader.file(largest(archive))
-    file.fetch([(0, 100), (200_000, 300_000)])
-    before = archive.store.requests
-    file.fetch([(10, 90), (210_000, 290_000)])
-    assert file.range(250_000, 250_100) and archive.store.requests == before
-
-
-def test_more_than_half_of_a_shard_is_fetched_whole_in_one_request(archive):
-    shard = largest(archive)
-    before = archive.store.requests
-    archive.reader.file(shard).fetch([(0, shard.length * 2 // 3)])
-    assert archive.store.requests == before + 1
-    assert archive.reader.file(shard).range(shard.length - 4, shard.length) == b"PAR1"
-    assert archive.store.requests == before + 1
 
 
 def test_a_tiny_cache_changes_no_row(root, archive):
@@ -125,13 +72,6 @@ def test_threads_keep_the_order_and_raise_the_first_error():
     assert reader.in_threads(lambda n: n * n, list(range(50))) == [n * n for n in range(50)]
     with pytest.raises(ZeroDivisionError):
         reader.in_threads(lambda n: 1 // n, [2, 1, 0])
-
-
-def test_runs_cover_the_numbers_and_nothing_else():
-    numbers = sorted(set(np.random.default_rng(0).integers(0, 60, 40).tolist()))
-    runs = reader._runs(numbers)
-    assert [n for a, b in runs for n in range(a, b)] == numbers
-    assert all(second[0] > first[1] for first, second in pairwise(runs))
 
 
 def test_a_sample_is_bounded_over_many_small_shards(tmp_path):

@@ -112,11 +112,11 @@ def test_a_shard_without_dates_is_left_out_of_a_dated_query():
     ("lengths", "requests"),
     [
         ([100_000], 1),
-        ([3_000_000], 3),
-        ([3_000_000] * 2, 6),
-        ([3_000_000] * 4, 6),
+        ([3_000_000], 2),
+        ([3_000_000] * 3, 6),
+        ([3_000_000] * 5, 6),
         ([100_000] * 6, 6),
-        ([30_000_000] * 4, 12),
+        ([30_000_000] * 4, 8),
     ],
 )
 def test_a_query_over_several_shards_fetches_whole_what_it_can_afford(lengths, requests):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from archives import EMB, make_table
 
-from embarchive import digests, rows, shards
+from embarchive import digests, heads, rows, shards
 from embarchive.errors import BadInput, Damaged, UnknownVersion
 
 
@@ -73,13 +73,34 @@ def test_the_same_rows_give_the_same_bytes_in_any_order(table, shard):
 
 def test_the_summary_is_that_of_the_rows(table, shard):
     assert (shard.sha256, shard.length) == (digests.sha256(shard.data), len(shard.data))
-    assert shard.outboard == digests.block_digests(shard.data)
     assert (shard.geohash_min, shard.geohash_max) == (
         min(table["geohash"].to_pylist()),
         max(table["geohash"].to_pylist()),
     )
     assert shard.model_ids == tuple(sorted(set(table["model_id"].to_pylist())))
     assert shard.rows == 9000
+
+
+def test_the_head_has_the_footer_and_the_short_columns_that_say_which_rows_there_are(shard):
+    outboard, held = heads.split("x", shard.outboard, shard.length)
+    assert outboard == digests.block_digests(shard.data)
+    head, metadata = heads.parse("x", held, shard.length), footer(shard)
+    assert all(held[at : at + b - a] == shard.data[a:b] for a, b, at in head.spans)
+    tail = (shard.length - shard.footer_length, shard.length)
+    assert head.get(*tail) == shard.data[tail[0] :]
+    for group in range(metadata.num_row_groups):
+        for name in metadata.schema.to_arrow_schema().names:
+            for start, end in shards.column_ranges(metadata, [group], [name]):
+                there = head.get(start, end) is not None
+                assert there == (name in shards.HEAD_COLUMNS and end - start <= 16_384)
+    long = shards.column_ranges(metadata, [0], ["valid_fraction"])[0]
+    assert long[1] - long[0] > 16_384
+
+
+def test_a_shard_that_is_always_fetched_whole_has_no_head():
+    shard = shards.write_shard(make_table(500), EMB)
+    assert shard.length <= heads.WHOLE_BYTES
+    assert shard.outboard == digests.block_digests(shard.data)
 
 
 def test_only_the_ranges_of_the_columns_are_read(table, shard):

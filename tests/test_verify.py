@@ -1,4 +1,5 @@
 import random
+import shutil
 from dataclasses import replace
 
 import faults
@@ -6,8 +7,9 @@ import pytest
 from archives import make_archive
 
 from embarchive import digests, manifest
-from embarchive.additions import Addition, add_to_archive
-from embarchive.commit import read_head
+from embarchive.additions import Addition, Swap, add_to_archive, replace_shards
+from embarchive.archive import Archive
+from embarchive.commit import commit, read_head
 from embarchive.errors import NotAnArchive, StoreUnreachable, UnknownVersion
 from embarchive.store import open_store
 from embarchive.verify import verify
@@ -110,6 +112,39 @@ def test_rows_that_the_manifest_does_not_count_are_found(built, tmp_path):
     found = verify(other)
     assert [entry["found"] for entry in found["bad"]] == [f"{table['rows'][0].as_py()} rows"]
     assert found["bad"][0]["expected"] == "7 rows"
+
+
+@pytest.mark.parametrize(("at", "named"), [(-1, "head"), (0, "outboard"), (-10_000, "head")])
+def test_digests_or_a_head_of_other_bytes_are_found(tmp_path, at, named):
+    make_archive(tmp_path, 20_000)
+    store = open_store(tmp_path)
+    assert verify(store)["ok"]
+    row = max(Archive(store).shards(), key=lambda row: row.length)
+    outboard = bytearray(store.get(manifest.object_path("blocks", row.blocks)))
+    outboard[at] ^= 4
+    with_blocks(store, row, bytes(outboard))
+    [bad] = verify(store)["bad"]
+    assert named in bad["object"] and bad["expected"] != bad["found"]
+
+
+@pytest.mark.parametrize("tail", [bytes(4), b"\1\0\0\0" + bytes(16), b"\xff" * 40])
+def test_a_head_that_is_none_is_found(built, tmp_path, tail):
+    shutil.copytree(built, tmp_path / "a")
+    store = open_store(tmp_path / "a")
+    row = Archive(store).shards()[0]
+    outboard = store.get(manifest.object_path("blocks", row.blocks)) + tail
+    with_blocks(store, row, outboard)
+    assert [one["object"] for one in verify(store)["bad"]] == [
+        manifest.object_path("blocks", digests.sha256(outboard))
+    ]
+
+
+def with_blocks(store, row, outboard):
+    """Commit a shard with digests and head in another object."""
+    new = replace(row, blocks=digests.sha256(outboard))
+    store.put_new(manifest.object_path("blocks", new.blocks), outboard)
+    swap = Swap(frozenset([row.sha256]), (new,))
+    commit(store, lambda head: replace_shards(store, head.generation, [swap]))
 
 
 def test_an_empty_folder_is_no_archive(tmp_path):

@@ -49,6 +49,11 @@ def check_object(name: str, data: Bytes, sha256_: str, length: int) -> None:
     """Raises Damaged unless the whole object has this length and SHA-256."""
     if len(data) != length:
         raise Damaged(f"{name}: expected {length} bytes, found {len(data)}")
+    check_hash(name, data, sha256_)
+
+
+def check_hash(name: str, data: Bytes, sha256_: str) -> None:
+    """Raises Damaged unless the whole object has this SHA-256."""
     found = sha256(data)
     if found != sha256_:
         raise Damaged(f"{name}: expected sha256 {sha256_}, found {found}")

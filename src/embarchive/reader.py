@@ -1,18 +1,11 @@
-"""Verified bytes of one generation as tables: manifest parts, shards, models, weights.
-
-Every byte handed on was checked by `store`. Verified bytes are kept (256 MB at most, least
-recently used first out), so that asking twice costs one request.
-"""
+"""Verified bytes of one generation as tables: manifest parts, shards, models, weights."""
 
 from __future__ import annotations
 
 import copy
-import io
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,143 +13,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive import manifest, memory
-from embarchive.digests import BLOCK
 from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
 from embarchive.filters import Filter, row_mask
+from embarchive.held import CACHE_BYTES, WHOLE, Cache, ShardFile
 from embarchive.manifest import ShardRow, Space
 from embarchive.pages import Pages
 from embarchive.quantisers import Quantiser, load_quantiser
-from embarchive.reads import WHOLE_BYTES, ReadPlan, ShardRead, few_cells, row_groups, shard_rows
+from embarchive.reads import ReadPlan, ShardRead, few_cells, row_groups, shard_rows
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, bit_rows, joined, schema, sort_rows, vectors
 from embarchive.shards import MAX_ROWS, column_ranges, parse_footer, read_rows
 from embarchive.store import Store, VerifiedObject
 
-CACHE_BYTES = 256 << 20
 PORTION_BYTES = 32 << 20
 THREADS = 8
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-
-
-class Cache:
-    """Verified bytes by key, thread safe, least recently used first out."""
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
-        self._held = 0
-        self._items: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, int]) -> bytes | None:
-        """The bytes, or None."""
-        with self._lock:
-            found = self._items.get(key)
-            if found is not None:
-                self._items.move_to_end(key)
-            return found
-
-    def put(self, key: tuple[str, int], data: bytes) -> None:
-        """Keep the bytes, unless they alone are over the limit."""
-        if len(data) > self._limit:
-            return
-        with self._lock:
-            old = self._items.pop(key, b"")
-            self._items[key] = data
-            self._held += len(data) - len(old)
-            while self._held > self._limit:
-                self._held -= len(self._items.popitem(last=False)[1])
-
-
-WHOLE = -1
-
-
-class Named(Protocol):
-    """An object by its content."""
-
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def length(self) -> int: ...
-
-
-class ShardFile(io.RawIOBase):
-    """One shard, or the pyramid, as a read-only file whose every byte is verified before it is
-    returned."""
-
-    def __init__(self, shard: Named, verified: VerifiedObject, cache: Cache) -> None:
-        super().__init__()
-        self.shard, self._verified, self._cache = shard, verified, cache
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def size(self) -> int:
-        """Length in bytes; pyarrow asks for it."""
-        return self.shard.length
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.shard.length}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self.shard.length
-        if size is not None and size >= 0:
-            end = min(end, self._at + size)
-        data = self.range(self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data
-
-    def range(self, start: int, end: int) -> bytes:
-        """Bytes [start, end)."""
-        whole = self._cache.get((self.shard.sha256, WHOLE))
-        if whole is None and self.shard.length <= WHOLE_BYTES:
-            whole = self.fetch_whole()
-        if whole is not None:
-            return whole[start:end]
-        first, last = start // BLOCK, (end - 1) // BLOCK
-        blocks = self._blocks(range(first, last + 1))
-        return b"".join(blocks)[start - first * BLOCK : end - first * BLOCK]
-
-    def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Bring the ranges into the cache in as few requests as possible."""
-        if self._cache.get((self.shard.sha256, WHOLE)) is None:
-            wanted = {b for s, e in ranges for b in range(s // BLOCK, (e - 1) // BLOCK + 1)}
-            self._blocks(sorted(wanted))
-
-    def fetch_whole(self) -> bytes:
-        """The whole object, in one request unless it is at hand."""
-        key = (self.shard.sha256, WHOLE)
-        data = self._cache.get(key)
-        if data is None:
-            data = self._verified.whole()
-            self._cache.put(key, data)
-        return data
-
-    def _blocks(self, numbers: Sequence[int]) -> list[bytes]:
-        sha = self.shard.sha256
-        found = {n: self._cache.get((sha, n)) for n in numbers}
-        runs = _runs([n for n, data in found.items() if data is None])
-        if 2 * BLOCK * sum(last - first for first, last in runs) > self.shard.length:
-            whole = self.fetch_whole()
-            return [whole[n * BLOCK : (n + 1) * BLOCK] for n in numbers]
-        if runs:
-            length = self.shard.length
-            spans = [(a * BLOCK, min(b * BLOCK, length)) for a, b in runs]
-            for (first, _), data in zip(runs, self._verified.read(spans), strict=True):
-                for offset in range(0, len(data), BLOCK):
-                    number = first + offset // BLOCK
-                    found[number] = data[offset : offset + BLOCK]
-                    self._cache.put((sha, number), found[number] or b"")
-        return [found[n] or b"" for n in numbers]
 
 
 class Reader:
@@ -387,14 +259,3 @@ def expiring(fetch: Callable[[], Made]) -> Made:
         raise
     except Missing as error:
         raise GenerationExpired(f"generation expired, open the archive again: {error}") from None
-
-
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs [first, last + 1) of consecutive ascending numbers."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] == number:
-            runs[-1] = (runs[-1][0], number + 1)
-        else:
-            runs.append((number, number + 1))
-    return runs

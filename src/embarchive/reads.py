@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from embarchive.digests import BLOCK
 from embarchive.filters import Filter, boxes_match, to_micros
+from embarchive.heads import WHOLE_BYTES
 from embarchive.manifest import ShardRow
 from embarchive.shards import column_ranges
 
-# One request costs about as much as these bytes on a good line, so a shard up to this size
-# is fetched whole: one request and no outboard, whatever columns are wanted.
-WHOLE_BYTES = 256 * 1024
-# A shard read in ranges takes three requests. Beyond this number for one query, the smaller
-# shards are fetched whole instead, as long as they stay under these bytes together.
+# Digests with the head, and columns as one run of blocks. Shards written without a head take one
+# more, for the footer: the manifest does not say which are.
+RANGED = 2
+# Beyond this number of requests for one query, the smaller shards are fetched whole instead, as
+# long as they stay under these bytes together.
 FEW_REQUESTS, AFFORDED_BYTES = 6, 16 << 20
 # Cells up to which their rows are read by pages.
 FEW_CELLS = 128
@@ -53,16 +54,16 @@ AnyExtent = TypeVar("AnyExtent", bound=Extent)
 
 @dataclass(frozen=True)
 class ShardRead:
-    """How one shard is read. whole: in one request; otherwise footer and outboard first
-    (two requests), then the row groups that statistics leave."""
+    """How one shard is read. whole: in one request; otherwise its outboard with the head first,
+    then the row groups that statistics leave."""
 
     shard: ShardRow
     whole: bool
 
     @property
     def requests(self) -> int:
-        """Expected requests; ranges far apart can add some."""
-        return 1 if self.whole else 3
+        """Expected requests; ranges far apart, and a shard without a head, can add some."""
+        return 1 if self.whole else RANGED
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def few_cells(wanted: Filter, precision: int) -> bool:
 def _whole(chosen: Sequence[ShardRow]) -> set[str]:
     """Which shards to fetch in one request each."""
     whole = {one.sha256 for one in chosen if one.length <= WHOLE_BYTES}
-    requests = 3 * len(chosen) - 2 * len(whole)
+    requests = RANGED * (len(chosen) - len(whole)) + len(whole)
     spent = 0
     for one in sorted(chosen, key=lambda one: (one.length, one.sha256)):
         if one.sha256 in whole:
@@ -147,7 +148,7 @@ def _whole(chosen: Sequence[ShardRow]) -> set[str]:
         if requests <= FEW_REQUESTS or spent > AFFORDED_BYTES:
             break
         whole.add(one.sha256)
-        requests -= 2
+        requests -= RANGED - 1
     return whole
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embarchive import digests, grid
+from embarchive import digests, grid, heads
 from embarchive.errors import BadInput, Damaged, EmbarchiveError, UnknownVersion
 from embarchive.quantisers import Quantiser
 from embarchive.recipe import Settings
@@ -34,6 +34,8 @@ PAGE_BYTES, BATCH_ROWS = 16_384, 128
 MAX_FOOTER, MAX_SHARD = 4 << 20, 256 << 20
 DICTIONARY = ("embedding.list.element", "model_id", "source")
 STATISTICS = ("geohash", "datetime", *(f"bbox.{side}" for side in SIDES))
+# What a head holds beside the footer: columns that say which rows there are, where they are short.
+HEAD_COLUMNS, HEAD_CHUNK = ("geohash", "datetime", "model_id", "source", "valid_fraction"), 16_384
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class Shard:
     """One shard's bytes with what the manifest says of them.
 
     footer_length: bytes from the first page index to the end (page indexes, metadata,
-    length, magic); outboard: 16 bytes per 16 KiB block; bbox: west south east north of the
-    cells, degrees; datetimes UTC or None when no row has one.
+    length, magic); outboard: 16 bytes per 16 KiB block, then the head of a shard that is not
+    always fetched whole; bbox: west south east north of the cells, degrees; datetimes UTC or
+    None when no row has one.
     """
 
     data: bytes
@@ -139,13 +142,14 @@ def write_shard(table: pa.Table, emb: Mapping[str, Any]) -> Shard:
     }
     data = _parquet(rows, {key: _json(value) for key, value in extra.items()})
     metadata = pq.read_metadata(pa.BufferReader(data))
+    footer = len(data) - _data_end(metadata)
     when = pa.compute.min_max(rows["datetime"]).as_py()
     return Shard(
         data=data,
         sha256=digests.sha256(data),
         length=len(data),
-        footer_length=len(data) - _data_end(metadata),
-        outboard=digests.block_digests(data),
+        footer_length=footer,
+        outboard=make_outboard(data, metadata, footer),
         rows=len(rows),
         geohash_min=names[0],
         geohash_max=names[-1],
@@ -155,6 +159,17 @@ def write_shard(table: pa.Table, emb: Mapping[str, Any]) -> Shard:
         # The empty text is that of rows without a decoder.
         model_ids=tuple(sorted(filter(None, rows["model_id"].unique().to_pylist()))),
     )
+
+
+def make_outboard(data: bytes, metadata: pq.FileMetaData, footer_length: int) -> bytes:
+    """The digests of a shard's blocks and, unless it is small, its head: the footer, and of each
+    row group the column chunks of HEAD_COLUMNS that are at most 16 KiB long."""
+    found = digests.block_digests(data)
+    if len(data) <= heads.WHOLE_BYTES:
+        return found
+    chunks = column_ranges(metadata, range(metadata.num_row_groups), HEAD_COLUMNS)
+    short = [(start, end) for start, end in chunks if end - start <= HEAD_CHUNK]
+    return found + heads.pack(data, [*short, (len(data) - footer_length, len(data))])
 
 
 def _canonical(table: pa.Table) -> pa.Table:

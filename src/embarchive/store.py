@@ -7,9 +7,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from embarchive import digests
+from embarchive import digests, heads
 from embarchive.digests import BLOCK
 from embarchive.errors import BadInput
+from embarchive.heads import WHOLE_BYTES
 from embarchive.httpstore import HttpStore, open_http_store
 from embarchive.localstore import LocalStore
 from embarchive.manifest import object_path
@@ -30,8 +31,8 @@ __all__ = [
 ]
 
 DEADLINE = 60.0
-# One request costs about as much as these bytes on a good line.
-WHOLE_BYTES, GAP = 256 << 10, 128 << 10
+# Ranges at most so many bytes apart are fetched together.
+GAP = 128 << 10
 
 
 def open_store(
@@ -68,7 +69,7 @@ class VerifiedObject:
 
     Small objects, and large ones of which more than half is wanted, are fetched whole and
     checked by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are
-    at most 128 KiB apart, and checked by the outboard, which is fetched once.
+    at most 128 KiB apart, and checked by the outboard, which is fetched once, with the head.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class VerifiedObject:
         self.path, self.sha256, self.length = path, sha256, length
         self._store, self._blocks = store, blocks
         self._outboard: bytes | None = None
+        self._headless = False
         self._lock = threading.Lock()
 
     def whole(self) -> bytes:
@@ -108,14 +110,24 @@ class VerifiedObject:
     def outboard(self) -> bytes:
         """The digests of the object's blocks, verified by their own hash. Raises BadInput
         for an object that has none."""
+        with self._lock:
+            return self._outboard or self._fetch_outboard()[0]
+
+    def head(self) -> bytes:
+        """What follows the digests in the same object, verified with them; empty where nothing
+        does. It is not kept, the digests are. Raises as `outboard`."""
+        with self._lock:
+            return b"" if self._headless else self._fetch_outboard()[1]
+
+    def _fetch_outboard(self) -> tuple[bytes, bytes]:
         if self._blocks is None:
             raise BadInput(f"{self.path}: expected an outboard, found none")
-        with self._lock:
-            if self._outboard is None:
-                length = digests.DIGEST * digests.block_count(self.length)
-                path = object_path("blocks", self._blocks)
-                self._outboard = VerifiedObject(self._store, path, self._blocks, length).whole()
-            return self._outboard
+        path = object_path("blocks", self._blocks)
+        data = self._store.get(path, limit=heads.most(self.length))
+        digests.check_hash(path, data, self._blocks)
+        self._outboard, head = heads.split(path, data, self.length)
+        self._headless = not head
+        return self._outboard, head
 
 
 def coalesce(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embarchive import digests, inverted, manifest, parts, pyramid
+from embarchive import digests, heads, inverted, manifest, parts, pyramid
 from embarchive.commit import find_head
 from embarchive.errors import (
     EmbarchiveError,
@@ -201,13 +201,31 @@ def _wrong_lists(item: Item, data: bytes) -> Iterator[Bad]:
 def _with_outboard(store: Store, item: Item, blocks: str) -> tuple[bytes | None, list[Bad]]:
     """The object's bytes when they are what they should be; its outboard is checked too."""
     data, bad = _fetch(store, item)
-    length = digests.DIGEST * digests.block_count(item.length)
-    outboard, wrong = _fetch(store, _item("blocks", blocks, length))
+    path = manifest.object_path("blocks", blocks)
+    held, wrong = _fetched(store, path, blocks, heads.most(item.length), f"sha256 {blocks}")
     bad += wrong
-    if data is not None and outboard is not None and outboard != digests.block_digests(data):
-        found = digests.sha256(digests.block_digests(data))
-        bad.append(_bad(f"{item.path} outboard", blocks, found))
+    if data is not None and held is not None:
+        bad += _wrong_outboard(item, data, blocks, held)
     return data, bad
+
+
+def _wrong_outboard(item: Item, data: bytes, blocks: str, held: bytes) -> Iterator[Bad]:
+    """Digests, and copies in the head, that are not of the object's bytes."""
+    path, expected = manifest.object_path("blocks", blocks), digests.block_digests(data)
+    try:
+        outboard, tail = heads.split(path, held, item.length)
+        head = heads.parse(path, tail, item.length)
+    except EmbarchiveError as error:
+        yield _said(path, error)
+        return
+    if outboard != expected:
+        found = digests.sha256(expected + tail)
+        yield _bad(f"{item.path} outboard", blocks, found)
+    for start, end, at in head.spans:
+        copy = head.held[at : at + end - start]
+        if copy != data[start:end]:
+            right, found = digests.sha256(data[start:end]), digests.sha256(copy)
+            yield _bad(f"{path} head {start}-{end}", f"sha256 {right}", f"sha256 {found}")
 
 
 def _check_pyramid(
@@ -239,17 +257,27 @@ def _check_pyramid(
 def _fetch(store: Store, item: Item) -> tuple[bytes | None, list[Bad]]:
     """The object's bytes when they are what they should be."""
     expected = f"{item.length} bytes, sha256 {item.sha256}"
+    data, bad = _fetched(store, item.path, item.sha256, item.length, expected)
+    if data is not None and len(data) != item.length:
+        return None, [_bad(item.path, expected, f"{len(data)} bytes, sha256 {item.sha256}")]
+    return data, bad
+
+
+def _fetched(
+    store: Store, path: str, sha256: str, limit: int, expected: str
+) -> tuple[bytes | None, list[Bad]]:
+    """An object's bytes when they are at most so many and have this hash."""
     try:
-        data = store.get(item.path, limit=item.length)
+        data = store.get(path, limit=limit)
     except Missing:
-        return None, [_bad(item.path, expected, "none")]
+        return None, [_bad(path, expected, "none")]
     except StoreUnreachable:
         raise
     except EmbarchiveError as error:
-        return None, [_bad(item.path, expected, _found(error))]
+        return None, [_bad(path, expected, _found(error))]
     found = digests.sha256(data)
-    if len(data) != item.length or found != item.sha256:
-        return None, [_bad(item.path, expected, f"{len(data)} bytes, sha256 {found}")]
+    if found != sha256:
+        return None, [_bad(path, expected, f"{len(data)} bytes, sha256 {found}")]
     return data, []
 
 

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { blockDigests } from "../viewer/digests.js";
 import { BadInput, Damaged, GenerationExpired } from "../viewer/errors.js";
 import { makeFilter } from "../viewer/filters.js";
+import { MAX_HEAD } from "../viewer/heads.js";
 import { Cache, Held, Once } from "../viewer/held.js";
 import { Reader } from "../viewer/reader.js";
 import { pageIndex, pagesWith, readPages } from "../viewer/parquet.js";
@@ -18,10 +19,28 @@ import { bytesFetch, ROOT } from "./folders.js";
 const BLOCK = 16_384;
 const LENGTH = 3_000_000;
 
-/** A shard of so many bytes that are no Parquet, and where they are kept. */
-async function someShard() {
+/**
+ * A head with ranges of an object.
+ *
+ * @param {Uint8Array} data
+ * @param {[number, number][]} ranges
+ */
+function packed(data, ranges) {
+  const table = new DataView(new ArrayBuffer(4 + 16 * ranges.length));
+  table.setUint32(0, ranges.length, true);
+  ranges.flat().forEach((at, i) => table.setBigUint64(4 + 8 * i, BigInt(at), true));
+  const pieces = ranges.map(([start, end]) => data.subarray(start, end));
+  return Buffer.concat([Buffer.from(table.buffer), ...pieces]);
+}
+
+/**
+ * A shard of so many bytes that are no Parquet, and where they are kept.
+ *
+ * @param {(data: Uint8Array) => Uint8Array} [head] what follows the digests
+ */
+async function someShard(head = () => new Uint8Array(0)) {
   const data = new Uint8Array(LENGTH).map((_, i) => (i * 2_654_435_761) >>> 24);
-  const outboard = await blockDigests(data);
+  const outboard = Buffer.concat([await blockDigests(data), head(data)]);
   const [sha256, blocks] = [data, outboard].map((some) =>
     createHash("sha256").update(some).digest("hex"),
   );
@@ -62,6 +81,63 @@ test("ranges that lie close are one request, and asking twice costs none", async
     asked.slice(1).map((one) => one.split(" ")[1]),
     [`bytes=0-${13 * BLOCK - 1}`, `bytes=${122 * BLOCK}-${126 * BLOCK - 1}`],
   );
+});
+
+test("what the head of a shard holds takes no request of its own", async () => {
+  const pieces = /** @type {[number, number][]} */ ([
+    [100, 300],
+    [2_999_000, LENGTH],
+  ]);
+  const { data, shard, asked, store } = await someShard((data) => packed(data, pieces));
+  const held = new Held(store);
+  const [footerAt, keysAt] = await Promise.all([
+    held.ranges(shard, [[2_999_000, LENGTH]]),
+    held.ranges(shard, [
+      [100, 200],
+      [150, 300],
+    ]),
+  ]);
+  assert.deepEqual(footerAt(2_999_990, LENGTH), data.slice(2_999_990));
+  assert.deepEqual(keysAt(150, 300), data.slice(150, 300));
+  assert.deepEqual(asked, [`blocks/${shard.blocks}`]);
+  const bytesAt = await held.ranges(shard, [
+    [100, 200],
+    [250, 301],
+    [40_000, 40_001],
+  ]);
+  assert.deepEqual(bytesAt(250, 301), data.slice(250, 301));
+  assert.deepEqual(bytesAt(40_000, 40_001), data.slice(40_000, 40_001));
+  assert.deepEqual(
+    asked.slice(1).map((one) => one.split(" ")[1]),
+    [`bytes=0-${3 * BLOCK - 1}`],
+  );
+});
+
+test("a head is fetched again where it is not kept, digests alone are not", async () => {
+  for (const [pieces, expected] of /** @type {[[number, number][], number][]} */ ([
+    [[[100, 300]], 2],
+    [[], 1],
+  ])) {
+    const made = (/** @type {Uint8Array} */ data) =>
+      pieces.length ? packed(data, pieces) : new Uint8Array(0);
+    const { shard, asked, store } = await someShard(made);
+    const held = new Held(store, 10);
+    for (let turn = 0; turn < 2; turn++) await held.ranges(shard, [[20_000 * turn, 20_001]]);
+    assert.equal(asked.filter((one) => /^blocks/.test(one)).length, expected);
+  }
+});
+
+test("a head that is none, or beyond all measure, is damage", async () => {
+  for (const [size, said] of /** @type {[number, RegExp][]} */ ([
+    [3, /expected a head, found 3 bytes for 0 ranges/],
+    [40, /expected a head, found 40 bytes for 0 ranges/],
+    [MAX_HEAD + 1, /expected a body of \d+ bytes, found/],
+  ])) {
+    const { shard, store } = await someShard(() => new Uint8Array(size));
+    await assert.rejects(new Held(store).ranges(shard, [[7, 8]]), (/** @type {Error} */ error) => {
+      return error instanceof Damaged && said.test(error.message);
+    });
+  }
 });
 
 test("a shard of which more than half is wanted is fetched whole", async () => {

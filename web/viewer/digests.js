@@ -85,6 +85,17 @@ export async function checkObject(name, data, expected, length) {
   if (data.length !== length) {
     throw new Damaged(`${name}: expected ${length} bytes, found ${data.length}`);
   }
+  await checkHash(name, data, expected);
+}
+
+/**
+ * Throws Damaged unless the whole object has this SHA-256.
+ *
+ * @param {string} name
+ * @param {Uint8Array<ArrayBuffer>} data
+ * @param {string} expected
+ */
+export async function checkHash(name, data, expected) {
   const found = await sha256(data);
   if (found !== expected) {
     throw new Damaged(`${name}: expected sha256 ${expected}, found ${found}`);

@@ -7,6 +7,7 @@
 
 import { BLOCK } from "./digests.js";
 import { Damaged, GenerationExpired, Missing } from "./errors.js";
+import { NONE, parse } from "./heads.js";
 import { objectPath } from "./manifest.js";
 import { readPieces, VerifiedObject, WHOLE_BYTES } from "./store.js";
 
@@ -145,7 +146,8 @@ export class Held {
   }
 
   /**
-   * Ranges of a shard, in as few requests as possible: what lies in them can then be read.
+   * Ranges of a shard, in as few requests as possible: what lies in them can then be read. What
+   * the head of a shard holds takes no request of its own.
    *
    * @param {Stored} shard
    * @param {readonly Range[]} ranges
@@ -158,7 +160,11 @@ export class Held {
       throw new Damaged(`${name}: expected ${shard.length} bytes, found a range to ${end}`);
     }
     const few = this.has(shard) || shard.length <= WHOLE_BYTES;
-    const { found, missing } = few ? NOTHING : this.#blocks(shard, ranges);
+    const asked = ranges.reduce((sum, [start, end]) => sum + end - start, 0);
+    // More than half of the bytes are fetched whole.
+    const head = few || 2 * asked > shard.length ? NONE : await this.#head(shard);
+    const left = ranges.filter(([start, end]) => !head.get(start, end));
+    const { found, missing } = few ? NOTHING : this.#blocks(shard, left);
     const wanted = missing.reduce((sum, [start, end]) => sum + end - start, 0);
     if (few || 2 * wanted > shard.length) {
       const whole = await this.shard(shard);
@@ -166,7 +172,25 @@ export class Held {
     }
     const bodies = missing.length ? await expiring(() => this.#file(shard).read(missing)) : [];
     missing.forEach(([start], run) => this.#keep(shard, found, start, bodies[run]));
-    return (start, end) => joined(shard, found, start, end);
+    return (start, end) => head.get(start, end) ?? joined(shard, found, start, end);
+  }
+
+  /**
+   * The head of a shard.
+   *
+   * @param {Stored} shard
+   */
+  async #head(shard) {
+    // A pyramid has none: its digests are fetched beside its bytes.
+    if (shard.prefix === undefined) return NONE;
+    const [key, file] = [`${shard.sha256} head`, this.#file(shard)];
+    let held = this.#cache.get(key);
+    if (!held) {
+      held = await this.#fetching.get(key, () => expiring(() => file.head()));
+      this.#fetching.forget(key);
+      this.#cache.put(key, held, held.length);
+    }
+    return parse(file.path, /** @type {Uint8Array<ArrayBuffer>} */ (held), shard.length);
   }
 
   /**

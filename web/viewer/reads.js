@@ -22,8 +22,9 @@ import { WHOLE_BYTES } from "./store.js";
  */
 
 /**
- * How one shard is read. whole: in one request; otherwise footer and outboard first, then runs
- * of its row groups. requests: as expected; runs far apart can add some.
+ * How one shard is read. whole: in one request; otherwise its outboard with the head first, then
+ * runs of its row groups. requests: as expected; runs far apart, and a shard without a head, can
+ * add some.
  *
  * @typedef {Readonly<{shard: ShardRow, whole: boolean, requests: number}>} ShardRead
  */
@@ -41,8 +42,9 @@ const FEW_REQUESTS = 6;
 const AFFORDED_BYTES = 16 * 2 ** 20;
 // Cells up to which their rows are read by pages.
 export const FEW_CELLS = 128;
-// Footer, outboard, and the columns as one run of blocks; runs far apart can add some.
-export const RANGED = 3;
+// Digests with the head, and columns as one run of blocks. Shards written without a head take one
+// more, for the footer: the manifest does not say which are.
+export const RANGED = 2;
 
 /**
  * The part references or shards that can hold a matching row, in the given order.

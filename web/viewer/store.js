@@ -2,8 +2,9 @@
  * The one door for bytes of objects: the store, and objects whose every byte is verified.
  */
 
-import { BLOCK, DIGEST, blockCount, checkBlockRange, checkObject, checkShort } from "./digests.js";
+import { BLOCK, checkBlockRange, checkHash, checkObject, checkShort } from "./digests.js";
 import { BadInput, Damaged } from "./errors.js";
+import { most, split } from "./heads.js";
 import { Store } from "./httpstore.js";
 import { objectPath } from "./manifest.js";
 
@@ -31,13 +32,14 @@ const GAP = 128 << 10;
  *
  * Small objects, and large ones of which more than half is wanted, are fetched whole and checked
  * by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are at most 256 KiB
- * apart, and checked by the outboard, which is fetched once.
+ * apart, and checked by the outboard, which is fetched once, with the head.
  */
 export class VerifiedObject {
   #store;
   #blocks;
   /** @type {Promise<Bytes> | null} */
   #outboard = null;
+  #headless = false;
 
   /**
    * @param {Store} store
@@ -111,16 +113,38 @@ export class VerifiedObject {
    * @returns {Promise<Bytes>}
    */
   async outboard() {
-    if (this.#blocks === null) throw new BadInput(`${this.path}: expected an outboard, found none`);
-    const length = DIGEST * blockCount(this.length);
-    const path = objectPath("blocks", this.#blocks);
-    this.#outboard ??= new VerifiedObject(this.#store, path, this.#blocks, length).whole();
+    this.#outboard ??= this.#fetchOutboard().then(([digests]) => digests);
     try {
       return await this.#outboard;
     } catch (error) {
       this.#outboard = null;
       throw error;
     }
+  }
+
+  /**
+   * What follows the digests in the same object, verified with them; empty where nothing does. It
+   * is not kept, the digests are. Throws as `outboard`.
+   *
+   * @returns {Promise<Bytes>}
+   */
+  async head() {
+    if (this.#headless) return new Uint8Array(0);
+    const [digests, head] = await this.#fetchOutboard();
+    this.#outboard = Promise.resolve(digests);
+    this.#headless = !head.length;
+    return head;
+  }
+
+  async #fetchOutboard() {
+    const blocks = this.#blocks;
+    if (blocks === null) throw new BadInput(`${this.path}: expected an outboard, found none`);
+    const path = objectPath("blocks", blocks);
+    return freshIfDamaged(async (fresh) => {
+      const data = await this.#store.get(path, { limit: most(this.length), fresh });
+      await checkHash(path, data, blocks);
+      return split(path, data, this.length);
+    });
   }
 }
 
