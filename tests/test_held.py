@@ -94,7 +94,7 @@ def test_the_head_and_the_footer_are_one_request(root, archive):
     file = archive.reader.file(shard)
     tail = shard.length - shard.footer_length
     assert file.range(tail, shard.length) == data[tail:]
-    metadata = archive.reader._footer(shard, file)
+    metadata = archive.reader._footer(shard, file).metadata
     ranges = column_ranges(metadata, range(metadata.num_row_groups), ["geohash", "datetime"])
     file.fetch(ranges)
     assert all(file.range(start, end) == data[start:end] for start, end in ranges)

@@ -18,11 +18,11 @@ ORDER = re.findall(r"^  (\w+)\.py ", TREE.partition("\n```")[0], re.MULTILINE)
 # Only these of them, numpy, pyarrow and what is named here.
 PURE = """
     errors digests heads strictjson recipe dates bandnames oneband product sensors stac geohash
-    polygons itemtable grid resample tiles regions compiled bitcount quantize rows shortlist best filters
-    model tensors quantisers coarse rangecoder contexts transform fidelity refine layer codes
-    fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices cellmeans
-    pyramid partition parts partrefs inverted manifest headers shards thrift pages collection search
-    reads exemplars change views interpolation queries welcome measures
+    polygons itemtable grid resample tiles regions compiled bitcount quantize rows shortlist best
+    filters model tensors quantisers coarse rangecoder contexts transform fidelity refine layer
+    codes fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices
+    cellmeans pyramid partition parts partrefs inverted manifest headers shards thrift pages
+    collection search reads exemplars change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {
     "polygons": {"shapely"}, "tensors": {"safetensors"}, "layer": {"safetensors"},

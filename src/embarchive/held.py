@@ -117,6 +117,12 @@ class ShardFile(io.RawIOBase):
         wanted = {b for s, e in left for b in range(s // BLOCK, (e - 1) // BLOCK + 1)}
         self._blocks(sorted(wanted))
 
+    def holds(self, ranges: Iterable[tuple[int, int]]) -> bool:
+        """Whether the ranges are at hand in the head, or with the whole object."""
+        if self._whole() is not None:
+            return True
+        return all(self._head(end - start).get(start, end) is not None for start, end in ranges)
+
     def fetch_whole(self) -> bytes:
         """The whole object, in one request unless it is at hand."""
         key = (self.shard.sha256, WHOLE)

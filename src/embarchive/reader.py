@@ -9,20 +9,20 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive import manifest, memory
 from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
-from embarchive.filters import Filter, row_mask
+from embarchive.filters import Filter
 from embarchive.held import CACHE_BYTES, WHOLE, Cache, ShardFile
 from embarchive.manifest import ShardRow, Space
+from embarchive.matching import Footer, matching
 from embarchive.pages import Pages
 from embarchive.quantisers import Quantiser, load_quantiser
-from embarchive.reads import ReadPlan, ShardRead, few_cells, row_groups, shard_rows
+from embarchive.reads import ReadPlan, ShardRead, row_groups, shard_rows
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, bit_rows, joined, schema, sort_rows, vectors
-from embarchive.shards import MAX_ROWS, column_ranges, parse_footer, read_rows
+from embarchive.shards import MAX_ROWS, parse_footer, read_rows
 from embarchive.store import Store, VerifiedObject
 
 PORTION_BYTES = 32 << 20
@@ -45,8 +45,7 @@ class Reader:
         self.store, self.settings, self._spaces = store, settings, tuple(spaces)
         self.cache = Cache(cache_bytes)
         self._parts: dict[str, list[ShardRow]] = {}
-        self._footers: dict[str, pq.FileMetaData] = {}
-        self._pages: dict[str, Pages] = {}
+        self._footers: dict[str, Footer] = {}
         self._verified: dict[str, VerifiedObject] = {}
         self._quantisers: dict[str, Quantiser] = {}
         self.names = schema(settings.dim, settings.bits).names
@@ -179,60 +178,25 @@ class Reader:
         shard, file = read.shard, self.file(read.shard)
         if read.whole:
             file.fetch_whole()
-        metadata = self._footer(shard, file)
-        groups = row_groups(metadata, wanted)
+        footer = self._footer(shard, file)
+        groups = row_groups(footer.metadata, wanted)
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
-        if few_cells(wanted, self.settings.precision) and "bbox" not in stored:
-            table = self._rows_of_pages(shard, groups, wanted, stored)
+        if wanted.everything:
+            file.fetch(footer.ranges(groups, stored))
+            table = read_rows(file, footer.metadata, groups, stored)
         else:
-            file.fetch(column_ranges(metadata, groups, stored))
-            table = read_rows(file, metadata, groups, stored)
-            if not wanted.everything:
-                table = table.filter(pa.array(row_mask(table, wanted)))
+            kinds = schema(self.settings.dim, self.settings.bits, self.settings.packed)
+            fields = pa.schema([kinds.field(name) for name in stored])
+            table = matching(file, footer, groups, wanted, fields)
         return _decoded(table, quantiser) if quantiser else table
 
-    def _rows_of_pages(
-        self, shard: ShardRow, groups: Sequence[int], wanted: Filter, names: Sequence[str]
-    ) -> pa.Table:
-        """The wanted rows: the columns that say which they are, then of others their pages."""
-        file = self.file(shard)
-        metadata = self._footer(shard, file)
-        # Sources lie far behind the others, and tell only bands apart.
-        telling = ORDER if wanted.band else ORDER[:2]
-        file.fetch(column_ranges(metadata, groups, telling))
-        keys = [read_rows(file, metadata, [group], telling) for group in groups]
-        rows = [np.flatnonzero(row_mask(table, wanted)) for table in keys]
-        some = [at for at, found in enumerate(rows) if len(found)]
-        kinds = schema(self.settings.dim, self.settings.bits, self.settings.packed)
-        own = pa.schema([kinds.field(name) for name in names])
-        if not some:
-            return own.empty_table()
-        pages, others = self._pages[shard.sha256], [n for n in names if n not in telling]
-        chunks = {(at, name): pages.chunk(groups[at], name) for at in some for name in others}
-        file.fetch(span for (at, _), one in chunks.items() for span in one.ranges(rows[at]))
-        found = []
-        for at in some:
-            columns = {name: keys[at][name].take(pa.array(rows[at])) for name in telling}
-            for name in others:
-                field = kinds.field(name)
-                columns[name] = pages.take(chunks[at, name], field, rows[at], file.range)
-            found.append(
-                pa.table([columns[n].cast(kinds.field(n).type) for n in names], schema=own)
-            )
-        return joined(found)
-
-    def _footer(self, shard: ShardRow, file: ShardFile) -> pq.FileMetaData:
+    def _footer(self, shard: ShardRow, file: ShardFile) -> Footer:
         if shard.sha256 not in self._footers:
-            tail = file.range(shard.length - shard.footer_length, shard.length)
-            self._footers[shard.sha256] = parse_footer(
-                tail,
-                self.settings.dim,
-                self.settings.bits,
-                f"shard {shard.sha256[:12]}",
-                self.settings.packed,
-            )
-            self._pages[shard.sha256] = Pages(tail, shard.length)
+            tail, s = file.range(shard.length - shard.footer_length, shard.length), self.settings
+            name = f"shard {shard.sha256[:12]}"
+            metadata = parse_footer(tail, s.dim, s.bits, name, s.packed)
+            self._footers[shard.sha256] = Footer(metadata, Pages(tail, shard.length))
         return self._footers[shard.sha256]
 
 
