@@ -139,8 +139,8 @@ class ShardFile(io.RawIOBase):
         return self._cache.get((self.shard.sha256, WHOLE))
 
     def _head(self, wanted: int) -> Head:
-        """The head; none where more than half of the bytes are wanted, which are fetched whole."""
-        if 2 * wanted > self.shard.length:
+        """The head; none where so many bytes are fetched with the whole object."""
+        if self._verified.rather_whole(wanted):
             return heads.NONE
         key = (self.shard.sha256, HEAD)
         held = self._cache.get(key)
@@ -153,7 +153,7 @@ class ShardFile(io.RawIOBase):
         sha = self.shard.sha256
         found = {n: self._cache.get((sha, n)) for n in numbers}
         runs = _runs([n for n, data in found.items() if data is None])
-        if 2 * BLOCK * sum(last - first for first, last in runs) > self.shard.length:
+        if runs and self._verified.rather_whole(BLOCK * sum(b - a for a, b in runs)):
             whole = self.fetch_whole()
             return [whole[n * BLOCK : (n + 1) * BLOCK] for n in numbers]
         if runs:

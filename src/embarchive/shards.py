@@ -163,13 +163,23 @@ def write_shard(table: pa.Table, emb: Mapping[str, Any]) -> Shard:
 
 def make_outboard(data: bytes, metadata: pq.FileMetaData, footer_length: int) -> bytes:
     """The digests of a shard's blocks and, unless it is small, its head: the footer, and of each
-    row group the column chunks of HEAD_COLUMNS that are at most 16 KiB long."""
+    row group the column chunks of HEAD_COLUMNS, and the dictionaries of others, that are at most
+    16 KiB long."""
     found = digests.block_digests(data)
     if len(data) <= heads.WHOLE_BYTES:
         return found
     chunks = column_ranges(metadata, range(metadata.num_row_groups), HEAD_COLUMNS)
-    short = [(start, end) for start, end in chunks if end - start <= HEAD_CHUNK]
+    every = [*chunks, *_dictionaries(metadata)]
+    short = [(start, end) for start, end in every if end - start <= HEAD_CHUNK]
     return found + heads.pack(data, [*short, (len(data) - footer_length, len(data))])
+
+
+def _dictionaries(metadata: pq.FileMetaData) -> list[tuple[int, int]]:
+    """Byte ranges [start, end) of all dictionary pages, which any row of their column needs."""
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    found = [(one.dictionary_page_offset, one.data_page_offset) for one in chunks]
+    return [(start, end) for start, end in found if start is not None and start < end]
 
 
 def _canonical(table: pa.Table) -> pa.Table:

@@ -67,7 +67,7 @@ def open_store(
 class VerifiedObject:
     """One immutable object; whatever it returns was checked against its hash.
 
-    Small objects, and large ones of which more than half is wanted, are fetched whole and
+    Small objects, and large ones of which more than half is wanted at first, are fetched whole and
     checked by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are
     at most 128 KiB apart, and checked by the outboard, which is fetched once, with the head.
     """
@@ -97,8 +97,7 @@ class VerifiedObject:
         spans = coalesce([span for span in ranges if span[0] < span[1]], self.length)
         if not spans:
             return [b"" for _ in ranges]
-        total = sum(end - start for start, end in spans)
-        if self._blocks is None or self.length <= WHOLE_BYTES or 2 * total > self.length:
+        if self.rather_whole(sum(end - start for start, end in spans)):
             data = self.whole()
             return [data[start:end] for start, end in ranges]
         outboard = self.outboard()
@@ -106,6 +105,13 @@ class VerifiedObject:
         for (start, _), body in zip(spans, bodies, strict=True):
             digests.check_block_range(self.path, body, start, outboard, self.length)
         return [cut(spans, bodies, start, end) for start, end in ranges]
+
+    def rather_whole(self, wanted: int) -> bool:
+        """Whether all of the object costs less than so many bytes in ranges: without digests at
+        hand from half of it on, with them where little else is left."""
+        if self._blocks is None or self.length <= WHOLE_BYTES:
+            return True
+        return wanted > (self.length // 2 if self._outboard is None else self.length - GAP)
 
     def outboard(self) -> bytes:
         """The digests of the object's blocks, verified by their own hash. Raises BadInput
