@@ -34,10 +34,25 @@ def test_numbers_of_any_size_and_long_lists():
     )
 
 
+def test_skimming_finds_the_values_that_parsing_gives(footer):
+    fields, _ = thrift.parse_struct(footer)
+    found = thrift.skim_struct(footer)
+    assert {number: kind for number, (kind, _) in found.items()} == {
+        number: kind for number, (kind, _) in fields.items()
+    }
+    assert thrift.parse_number(footer, found[3][1]) == 300
+    for number in (2, 4):
+        starts = thrift.skim_list(footer, found[number][1])
+        items = [thrift.parse_struct(footer, start)[0] for start in starts]
+        assert items == fields[number][1][1]
+
+
 @pytest.mark.parametrize("cut", [1, 10, 100, -1])
 def test_what_is_cut_off_is_refused(footer, cut):
     with pytest.raises(Damaged, match="readable metadata"):
         thrift.parse_struct(footer[:cut])
+    with pytest.raises(Damaged, match="readable metadata"):
+        thrift.skim_struct(footer[:cut])
 
 
 @pytest.mark.parametrize(
@@ -54,3 +69,5 @@ def test_what_is_cut_off_is_refused(footer, cut):
 def test_hostile_bytes_are_refused(data):
     with pytest.raises(Damaged):
         thrift.parse_struct(data)
+    with pytest.raises(Damaged):
+        thrift.skim_struct(data)

@@ -17,7 +17,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive.errors import Damaged
-from embarchive.thrift import BINARY, I32, I64, LIST, STRUCT, Struct, dump_struct, parse_struct
+from embarchive.thrift import (
+    BINARY,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    Struct,
+    dump_struct,
+    parse_number,
+    parse_struct,
+    skim_list,
+    skim_struct,
+)
 
 MAGIC = b"PAR1"
 # Fields of Parquet's structs, parquet.thrift of apache/parquet-format.
@@ -64,27 +76,52 @@ class Pages:
         size = int.from_bytes(tail[-8:-4], "little")
         if len(tail) < size + 8:
             raise Damaged(f"shard: expected a footer of {size} bytes, found {len(tail) - 8}")
-        self._tail, self._start, self._size = tail, length - len(tail), size
-
-    @cached_property
-    def _footer(self) -> Struct:
-        return parse_struct(self._tail[-8 - self._size : -8])[0]
+        self._tail, self._start = tail, length - len(tail)
+        self._footer = tail[len(tail) - 8 - size : -8]
 
     def chunk(self, group: int, column: str) -> Chunk:
         """A top-level column of one leaf in a row group. Raises Damaged."""
+        leaf = self._leaf(column)
         try:
-            held = self._footer[_GROUPS][1][1][group]
-            count = held[_GROUP_ROWS][1]
-            found = [
-                self._chunk(one, count)
-                for one in held[_COLUMNS][1][1]
-                if one[_CHUNK_META][1][_PATH][1][1][0] == column.encode()
-            ]
+            held = skim_struct(self._footer, self._groups[group])
+            count = parse_number(self._footer, held[_GROUP_ROWS][1])
+            at = skim_list(self._footer, held[_COLUMNS][1])[leaf]
+            one, _ = parse_struct(self._footer, at)
+            if one[_CHUNK_META][1][_PATH][1][1][0] != column.encode():
+                raise ValueError("columns in another order")
+            return self._chunk(one, count)
         except _ODD as error:
             raise Damaged(f"shard: expected a page index, found {str(error)[:60]}") from None
-        if len(found) != 1:
-            raise Damaged(f"shard: expected one column {column}, found {len(found)}")
-        return found[0]
+
+    @cached_property
+    def _fields(self) -> dict[int, tuple[int, int]]:
+        return skim_struct(self._footer)
+
+    @cached_property
+    def _groups(self) -> list[int]:
+        return skim_list(self._footer, self._fields[_GROUPS][1])
+
+    @cached_property
+    def _elements(self) -> list[Struct]:
+        """Those of the schema, of which the first is the root."""
+        return [
+            parse_struct(self._footer, at)[0]
+            for at in skim_list(self._footer, self._fields[_SCHEMA][1])
+        ]
+
+    def _leaf(self, column: str) -> int:
+        """The number of a column of one leaf among all leaves."""
+        try:
+            at, leaf = 1, 0
+            while at < len(self._elements):
+                end = _after(self._elements, at)
+                leaves = sum(5 not in one or not one[5][1] for one in self._elements[at:end])
+                if self._elements[at][4][1] == column.encode() and leaves == 1:
+                    return leaf
+                at, leaf = end, leaf + leaves
+        except _ODD as error:
+            raise Damaged(f"shard: expected a schema, found {str(error)[:60]}") from None
+        raise Damaged(f"shard: expected one column {column}, found none of one leaf")
 
     def _chunk(self, one: Struct, count: int) -> Chunk:
         at, length = one[_INDEX_AT][1] - self._start, one[_INDEX_LENGTH][1]
@@ -162,7 +199,7 @@ class Pages:
 
     def _schema(self, column: str) -> Iterator[Struct]:
         """The root with one child, and that column's elements."""
-        elements = self._footer[_SCHEMA][1][1]
+        elements = self._elements
         yield {**elements[0], 5: (I32, 1)}
         at = 1
         while at < len(elements):

@@ -23,6 +23,50 @@ def parse_struct(data: bytes, start: int = 0) -> tuple[Struct, int]:
         raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
 
 
+def skim_struct(data: bytes, start: int = 0) -> dict[int, tuple[int, int]]:
+    """The type of each field of the struct at `start`, and where its value begins: some ten times
+    faster than all values. Raises Damaged."""
+    fields: dict[int, tuple[int, int]] = {}
+    number, at = 0, start
+    try:
+        while data[at]:
+            head = data[at]
+            at += 1
+            if head >> 4:
+                number += head >> 4
+            else:
+                raw, at = _varint(data, at)
+                number = raw >> 1 ^ -(raw & 1)
+            fields[number] = (head & 15, at)
+            if head & 15 not in (TRUE, FALSE):
+                at = _skip(data, at, head & 15, 0)
+    except (IndexError, ValueError) as error:
+        raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
+    return fields
+
+
+def skim_list(data: bytes, start: int) -> list[int]:
+    """Where each item of the list at `start` begins. Raises Damaged."""
+    try:
+        count, at = _count(data, start)
+        kind, found = data[start] & 15, []
+        for _ in range(count):
+            found.append(at)
+            at = _skip(data, at, kind, 0)
+    except (IndexError, ValueError) as error:
+        raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
+    return found
+
+
+def parse_number(data: bytes, start: int) -> int:
+    """The whole number of any width at `start`. Raises Damaged."""
+    try:
+        raw, _ = _varint(data, start)
+    except (IndexError, ValueError) as error:
+        raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
+    return raw >> 1 ^ -(raw & 1)
+
+
 def dump_struct(fields: Struct) -> bytes:
     """A struct's bytes; what `parse_struct` gave comes out as it went in."""
     out, last = bytearray(), 0
@@ -80,17 +124,54 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
 
 def _list(data: bytes, at: int, depth: int) -> tuple[tuple[int, list[Any]], int]:
     head = data[at]
-    at += 1
-    count = head >> 4
-    if count == 15:
-        count, at = _varint(data, at)
-    if count > len(data) - at:
-        raise ValueError("a list longer than the data")
+    count, at = _count(data, at)
     items = []
     for _ in range(count):
         item, at = _value(data, at, head & 15, depth + 1)
         items.append(item)
     return (head & 15, items), at
+
+
+def _count(data: bytes, at: int) -> tuple[int, int]:
+    """Items of the list at `at`, and where the first begins."""
+    count, at = data[at] >> 4, at + 1
+    if count == 15:
+        count, at = _varint(data, at)
+    if count > len(data) - at:
+        raise ValueError("a list longer than the data")
+    return count, at
+
+
+def _skip(data: bytes, at: int, kind: int, depth: int) -> int:
+    """Where a value ends."""
+    if depth > _DEEPEST:
+        raise ValueError("values in values without end")
+    if kind in (I32, I64, I16):
+        while data[at] > 127:
+            at += 1
+        return at + 1
+    if kind == STRUCT:
+        while head := data[at]:
+            at += 1
+            if not head >> 4:
+                at = _skip(data, at, I16, depth)
+            if head & 15 not in (TRUE, FALSE):
+                at = _skip(data, at, head & 15, depth + 1)
+        return at + 1
+    if kind == BINARY:
+        size, at = _varint(data, at)
+        if at + size > len(data):
+            raise ValueError("a text beyond the end")
+        return at + size
+    if kind in (LIST, SET):
+        inner = data[at] & 15
+        count, at = _count(data, at)
+        for _ in range(count):
+            at = _skip(data, at, inner, depth + 1)
+        return at
+    if kind in (BYTE, TRUE, FALSE, DOUBLE):
+        return at + (8 if kind == DOUBLE else 1)
+    raise ValueError(f"a field of type {kind}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
