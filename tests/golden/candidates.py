@@ -1,4 +1,4 @@
-"""Two spaces of made lists, the cells that Python chooses by them, centroids with one thing
+"""Three spaces of made lists, the cells that Python chooses by them, centroids with one thing
 changed, and lists that no writer wrote."""
 
 import base64
@@ -18,8 +18,9 @@ from golden.fidelity import apply, text
 from golden.manifest import outcome, table
 from golden.model import random_numbers
 
-# Space: lists, numbers of a row, step of their codes, letters of a cell.
-SPACES = {"exact-1": (65, 20, 1, 12), "stepped-1": (90, 12, 3, 6)}
+# Space: lists, numbers of a row, step of their codes, letters of a cell. Of the last all lists lie
+# in one place, the first has no rows, and the next more than a search reads.
+SPACES = {"exact-1": (65, 20, 1, 12), "stepped-1": (90, 12, 3, 6), "uneven-1": (40, 5, 1, 5)}
 CASES = [
     {"like": [0], "k": 3},
     {"like": [1], "k": 9, "op": "min"},
@@ -75,15 +76,16 @@ def made(space):
     """The lists of a space: some without rows, some of two segments, many rows of one value. Rows
     reach the edges of int8; codes of second segments are such as no row has."""
     lists, dim, step, precision = SPACES[space]
-    centroids = drawn(precision, lists, dim, 127)
+    uneven = space == "uneven-1"
+    centroids = drawn(precision, lists, dim, 0 if uneven else 127)
     centroids[1:20:2] = centroids[:20:2]
     coarse = Coarse(centroids, np.array([0, lists // 2, lists - 9], np.int32), step)
     kinds, any_codes = drawn(precision + 1, 9, dim, 150), drawn(precision + 3, 9, dim, 150)
     places = random_numbers(precision + 2, 900) * 128 + 128
     segments = []
     for number in range(lists):
-        for turn in range((number % 7 > 0) + (number % 5 == 0)):
-            rows = 1 + (number * 5 + turn) % 9
+        for turn in range((number % 7 > 0) + (number % 5 == 1)):
+            rows = 1 + (number * 5 + turn) % 9 + 400 * (uneven and number == 1)
             at = (number * 13 + turn * 7 + np.arange(rows)) % 900
             kind = (number + np.arange(rows) // 2) % 9
             codes = any_codes[kind] if turn else coarse.encode(kinds[kind], np.full(rows, number))
@@ -122,7 +124,7 @@ def drawn(seed, rows, dim, most):
 
 
 def files():
-    """What lies in the files of both spaces: their bytes, and the rows of the index."""
+    """What lies in the files of the spaces: their bytes, and the rows of the index."""
     found, rows = [], []
     for space in SPACES:
         own = made(space)

@@ -3,8 +3,9 @@
  *
  * The definition is that of `embarchive.candidates`:
  *
- * 1. Lists: those of least value, ties by number, until they hold as many rows as `PROBED` lists
- *    of the mean size; the value of a list is that of its centroid, see step 3 of `search`.
+ * 1. Lists: those of least value, ties by number, as long as together they hold no more rows than
+ *    `PROBED` lists of the mean size; the first in any case. The value of a list is that of its
+ *    centroid, see step 3 of `search`.
  * 2. Rows: by the same value of what their codes decode to. Ties by cell.
  * 3. Cells: the first of these rows, distinct, without the exemplars' own: k where codes are exact,
  *    else k + ceil(4 k / 5). Their rows are what an exact search then ranks.
@@ -30,7 +31,7 @@ import { combine, least } from "./search.js";
  */
 
 /** Lists, of the mean size, that a search of all rows reads, as in Python. */
-export const PROBED = 16;
+export const PROBED = 17;
 // Rows of a row group as archives have them; bytes of a row that are read beside vector and bits.
 const ROW_GROUP = 8192;
 const REST = 24;
@@ -59,21 +60,23 @@ export function pays(lists, { bits, dim, packed }) {
   return read < lists.total * (bits / 8 || packed || dim);
 }
 
-/** How many rows a search at least looks at, if there are so many. @param {Lists} lists */
+/** How many rows a search looks at, at most. @param {Lists} lists */
 function rowsRead({ total, rows }) {
   return (PROBED * total) / rows.length;
 }
 
 /**
- * The first of lists that hold so many rows.
+ * The first of lists that hold so many rows at most, and the first with rows in any case.
  *
  * @param {Uint32Array} order
  * @param {Float64Array} rows of each list
- * @param {number} enough
+ * @param {number} most
  */
-function until(order, rows, enough) {
-  let [count, sum] = [0, 0];
-  while (count < order.length && sum < enough) sum += rows[order[count++]];
+function within(order, rows, most) {
+  let [count, held] = [0, 0];
+  while (count < order.length && (!held || held + rows[order[count]] <= most)) {
+    held += rows[order[count++]];
+  }
   return order.subarray(0, count);
 }
 
@@ -104,28 +107,27 @@ export function cost(lists, k, { settings, parts }) {
 }
 
 /**
- * The most lists, bytes and rows of lists that hold enough rows, and would not without their last.
+ * The most lists, bytes and rows of lists that hold so many rows as a search reads.
  *
  * @param {Lists} lists
  */
 function mostRead(lists) {
   const { segments, rows, total } = lists;
-  const enough = rowsRead(lists);
+  const most = rowsRead(lists);
   const bytes = new Float64Array(rows.length);
   for (const one of segments) bytes[one.list] += one.length;
   const some = Uint32Array.from(rows.keys()).filter((list) => rows[list] > 0);
-  const small = until(
-    some.slice().sort((a, b) => rows[a] - rows[b]),
-    rows,
-    enough,
-  );
-  // Those of most bytes a row are the most bytes of less than enough rows; any may be the last.
-  const wide = some.slice().sort((a, b) => bytes[b] / rows[b] - bytes[a] / rows[a]);
-  const own = sum(Array.from(until(wide, rows, enough), (list) => bytes[list]));
+  const small = some.slice().sort((a, b) => rows[a] - rows[b]);
+  // Those of most bytes a row, and a part of one, are the most bytes that so many rows can be.
+  let [read, left] = [0, most];
+  for (const list of some.sort((a, b) => bytes[b] / rows[b] - bytes[a] / rows[a])) {
+    read += bytes[list] * Math.min(1, left / rows[list]);
+    left = Math.max(0, left - rows[list]);
+  }
   return {
-    lists: small.length,
-    bytes: Math.min(sum(bytes), own + largest(bytes)),
-    rows: Math.min(total, Math.ceil(enough) - 1 + largest(rows)),
+    lists: within(small, rows, most).length,
+    bytes: Math.max(Math.ceil(read), largest(bytes)),
+    rows: Math.max(Math.min(total, Math.floor(most)), largest(rows)),
   };
 }
 
@@ -162,7 +164,7 @@ export async function find(overview, lists, query, precision) {
   const { coarse } = lists;
   const near = combine((one) => coarse.distances(one), coarse.count, query, true);
   const order = Uint32Array.from(near.keys()).sort((a, b) => near[a] - near[b] || a - b);
-  const read = await overview.read(lists, until(order, lists.rows, rowsRead(lists)));
+  const read = await overview.read(lists, within(order, lists.rows, rowsRead(lists)));
   const total = sum(read.map(({ rows }) => rows));
   const values = new Float64Array(total);
   const cells = { high: new Uint32Array(total), low: new Uint32Array(total) };
