@@ -18,7 +18,7 @@ const bundles = {
     'export { parquetMetadata } from "hyparquet/src/metadata.js";\n' +
     'export { parquetHeader } from "hyparquet/src/column.js";\n' +
     'export { readOffsetIndex } from "hyparquet/src/indexes.js";\n' +
-    'export { decompress as unzstd } from "fzstd";\n',
+    'export { Decompress as Unzstd } from "fzstd";\n',
   "sha256.js": 'export { sha256 } from "@noble/hashes/sha2.js";\n',
   "topojson.js": 'export { feature } from "topojson-client";\n',
 };

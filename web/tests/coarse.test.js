@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { loadCoarse } from "../viewer/coarse.js";
+import { Coarse, loadCoarse } from "../viewer/coarse.js";
 import { Damaged } from "../viewer/errors.js";
 import { edited } from "./codefiles.js";
 import { bytesOf, made } from "./overviews.js";
@@ -24,17 +24,24 @@ describe("centroids", () => {
   });
 });
 
-test("a vector is compared with what codes of a list decode to, less its centroid", () => {
+test("codes decode to whole steps from their centroid, modulo 256", () => {
   const coarse = loadCoarse(bytesOf(made.coarse), dim);
-  const one = Int8Array.from(coarse.centroids.subarray(7 * dim, 8 * dim));
-  const decoded = new Int8Array(dim).map((_, i) => i);
-  const [far] = coarse.within(one, 7, decoded);
-  // The nearest whole steps to the quantiser's mean, which is within -1 to 1 of steps of a half.
-  const steps = coarse.quantiser.steps(new Float64Array(dim));
-  assert.ok(steps.every((step) => Math.abs(step) <= 2));
-  assert.equal(
-    far,
-    steps.reduce((sum, step, i) => sum + (step - i) ** 2, 0),
-  );
-  assert.equal(coarse.distances(one)[7], 0);
+  assert.deepEqual([coarse.step, coarse.exact], [3, false]);
+  const list = 7;
+  const own = coarse.centroids.subarray(list * dim, (list + 1) * dim);
+  const codes = Int8Array.from({ length: 4 * dim }, (_, at) => [0, 1, -1, 127][at % 4]);
+  const rows = coarse.decode(codes, list);
+  own.forEach((centroid, i) => {
+    const expected = Int8Array.of(centroid, centroid + 3, centroid - 3, centroid + 381);
+    assert.deepEqual(rows.subarray(4 * i, 4 * i + 4), expected);
+  });
+  assert.equal(coarse.distances(Int8Array.from(own))[list], 0);
+});
+
+test("codes of step 1 are exact, however far a row is from its centroid", () => {
+  const coarse = new Coarse(Int8Array.of(0, 0, 127, -128), 2, 1);
+  assert.ok(coarse.exact);
+  const rows = Int8Array.of(-128, 127, 0, 127, -128, 0);
+  const codes = rows.map((one, at) => one - coarse.centroids[2 + Math.floor(at / 3)]);
+  assert.deepEqual(coarse.decode(codes, 1), rows);
 });

@@ -5,12 +5,12 @@ import { Damaged, GenerationExpired } from "../viewer/errors.js";
 import { Overview } from "../viewer/overview.js";
 import { made, openOverview, spaceOf } from "./overviews.js";
 
-const [mapped, plain] = made.spaces;
+const [exact, stepped] = made.spaces;
 const sha = (/** @type {Uint8Array} */ data) => createHash("sha256").update(data).digest();
 
 test("a space's lists take its index, its centroids and a request a file, once", async () => {
   const { overview, asked } = openOverview();
-  const lists = await overview.lists(spaceOf(plain));
+  const lists = await overview.lists(spaceOf(stepped));
   assert.ok(lists);
   assert.deepEqual(
     asked.map((path) => path.split("/")[0]),
@@ -20,35 +20,54 @@ test("a space's lists take its index, its centroids and a request a file, once",
     const found = await overview.read(lists, numbers);
     assert.deepEqual(new Set(found.map(({ list }) => list)), new Set(numbers));
     for (const { rows, codes, cells } of found) {
-      assert.deepEqual([codes.length, cells.length], [rows * 6, rows]);
+      assert.deepEqual([codes.length, cells.low.length], [rows * stepped.dim, rows]);
     }
     assert.equal(asked.length, 3);
   }
   assert.match(asked[2], /^overview\/\w+\.parquet bytes=\d+-\d+$/);
-  assert.equal(await overview.lists(spaceOf(plain)), lists);
-  await overview.lists(spaceOf(mapped));
+  assert.equal(await overview.lists(spaceOf(stepped)), lists);
+  await overview.lists(spaceOf(exact));
   assert.equal(asked.length, 4);
+});
+
+test("lists know their rows, and what a row takes", async () => {
+  const lists = await openOverview().overview.lists(spaceOf(stepped));
+  assert.ok(lists);
+  assert.deepEqual([lists.rows.length, lists.total], [90, stepped.rows]);
+  assert.equal(
+    lists.rows[5],
+    lists.segments.reduce((sum, one) => sum + (one.list === 5 ? one.rows : 0), 0),
+  );
+  const bytes = lists.segments.reduce((sum, { length }) => sum + length, 0);
+  assert.equal(lists.width, bytes / stepped.rows);
+});
+
+test("cells that no archive of so few letters has are damage", async () => {
+  const { overview } = openOverview(5);
+  const lists = await overview.lists(spaceOf(stepped));
+  assert.ok(lists);
+  await assert.rejects(overview.read(lists, [3]), /expected cells below 33554432 in a list/);
 });
 
 test("a space that is not covered has none, nor an archive without an overview", async () => {
   const { overview, reader, asked } = openOverview();
   assert.equal(await overview.lists(spaceOf({ space_id: "other", dim: 12 })), null);
   const before = asked.length;
-  assert.equal(await new Overview(reader, null).lists(spaceOf(plain)), null);
+  assert.equal(await new Overview(reader, null).lists(spaceOf(stepped)), null);
   assert.equal(asked.length, before);
 });
 
 test("a turned bit in the index, the centroids or a list is damage", async () => {
   for (const what of ["index", "centroids", "list"]) {
     const { overview, objects } = openOverview();
-    const before = what === "list" ? await overview.lists(spaceOf(plain)) : null;
+    const before = what === "list" ? await overview.lists(spaceOf(stepped)) : null;
     const file = before?.segments[0].file ?? "";
     const hash = { index: made.ref.sha256, centroids: made.coarse, list: file }[what] ?? "";
     const bytes = /** @type {Uint8Array} */ (objects.get(hash)).slice();
     bytes[Math.floor(bytes.length / 2)] ^= 4;
     objects.set(hash, bytes);
     const read = async () => {
-      const lists = await overview.lists(spaceOf(plain));
+      const lists = await overview.lists(spaceOf(stepped));
       return lists && overview.read(lists, Array(60).keys());
     };
     await assert.rejects(read(), (/** @type {Error} */ error) => {
@@ -61,7 +80,7 @@ test("a turned bit in the index, the centroids or a list is damage", async () =>
 
 test("lists that are gone say that the generation expired", async () => {
   const { overview, objects } = openOverview();
-  const lists = await overview.lists(spaceOf(plain));
+  const lists = await overview.lists(spaceOf(stepped));
   assert.ok(lists);
   objects.delete(lists.segments[0].file);
   await assert.rejects(overview.read(lists, [1, 2]), GenerationExpired);
@@ -69,7 +88,7 @@ test("lists that are gone say that the generation expired", async () => {
 
 test("centroids of other vectors, or fewer than there are lists, are damage", async () => {
   const { overview } = openOverview();
-  await assert.rejects(overview.lists(spaceOf({ ...plain, dim: 11 })), /centroids of 11/);
+  await assert.rejects(overview.lists(spaceOf({ ...stepped, dim: 11 })), /centroids of 11/);
 });
 
 test("pieces are fetched together up to 128 KiB apart, and checked each", async () => {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { BadInput, Damaged, EmbarchiveError } from "../viewer/errors.js";
-import { readColumns, readMetadata } from "../viewer/parquet.js";
+import { readColumns, readMetadata, unzstd } from "../viewer/parquet.js";
 import { parseFooter, readRows } from "../viewer/shards.js";
 import { GOLDEN, bytesOf } from "./faults.js";
 
@@ -77,6 +77,19 @@ test("columns cut short, or given too long, are damaged", async () => {
       /^Damaged: shard x: expected a readable column embedding, found/,
     );
   }
+});
+
+test("a frame is what it holds, of its length, and asks for no more memory than that", () => {
+  // One block of seven times 9; the header says 7 bytes, or a window of 2^23 or beyond.
+  const block = [3 + 8 * 7, 0, 0, 9];
+  const frame = (/** @type {number[]} */ ...header) =>
+    Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, ...header, ...block);
+  for (const good of [frame(0x20, 7), frame(0, 13 << 3)]) {
+    assert.deepEqual(unzstd(good, 7), new Uint8Array(7).fill(9));
+    for (const other of [6, 8, 0]) assert.throws(() => unzstd(good, other));
+  }
+  const large = [frame(0, (13 << 3) + 1), frame(0xa0, 0, 0, 0, 127), frame(0x60, 0, 0)];
+  for (const bad of large) assert.throws(() => unzstd(bad, 7), /a window of \d+ instead of/);
 });
 
 test("an unknown column is bad input", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { BadInput, Damaged } from "../viewer/errors.js";
-import { Codes, simHashFromJson, squaredL2 } from "../viewer/quantize.js";
+import { Codes, simHashFromJson, squaredL2, squaredL2Columns } from "../viewer/quantize.js";
 import { golden, kernelsFromFiles, randomNumbers } from "./networks.js";
 
 before(kernelsFromFiles);
@@ -101,10 +101,20 @@ describe("squared distances", () => {
       const q = int8s(dim, 6 * dim);
       const found = squaredL2(q.slice(0, 5 * dim), q.slice(5 * dim), dim);
       assert.deepEqual([...found], distances);
+      const columns = new Int8Array(5 * dim).map((_, at) => q[(at % 5) * dim + Math.floor(at / 5)]);
+      assert.deepEqual([...squaredL2Columns(columns, q.slice(5 * dim))], distances);
     });
   }
 
+  test("of the farthest vectors are exact", () => {
+    const [low, high] = [-128, 127].map((one) => new Int8Array(4096).fill(one));
+    assert.deepEqual([...squaredL2(low, high, 4096)], [4096 * 255 ** 2]);
+    assert.deepEqual([...squaredL2Columns(low, high)], [4096 * 255 ** 2]);
+  });
+
   test("are refused between vectors of two lengths", () => {
+    assert.throws(() => squaredL2Columns(new Int8Array(7), new Int8Array(3)), BadInput);
+    assert.throws(() => squaredL2Columns(new Int8Array(0), new Int8Array(0)), BadInput);
     assert.throws(() => squaredL2(new Int8Array(6), new Int8Array(4), 3), BadInput);
     assert.throws(() => squaredL2(new Int8Array(7), new Int8Array(3), 3), BadInput);
   });

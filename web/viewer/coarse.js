@@ -1,35 +1,31 @@
 /**
- * A coarse quantiser: the lists of an inverted file, and what codes within them are compared with.
+ * A coarse quantiser: the lists of an inverted file, and how rows are coded within them.
  *
- * A row is coded as what it differs by from the centroid of its list. All distances are of whole
- * numbers.
+ * A row is coded as what it differs by from the centroid of its list, in whole steps.
  */
 
 import { Damaged } from "./errors.js";
-import { loadQuantiser } from "./quantisers.js";
 import { squaredL2 } from "./quantize.js";
 import { MAX_WEIGHTS, readFile } from "./tensors.js";
 
-/** @typedef {import("./quantisers.js").Quantiser} Quantiser */
-/** @typedef {import("./tensors.js").Tensors} Tensors */
-
-const VERSION = "1";
+const VERSION = "2";
 const MOST_LISTS = 1 << 15;
+const MOST_STEP = 127;
 const MAX_DIM = 4096;
 /** @type {Readonly<Record<string, string>>} */
-const TYPES = Object.freeze({ centroids: "I8", starts: "I32", quantiser: "I8" });
+const TYPES = Object.freeze({ centroids: "I8", starts: "I32" });
 
 /** Lists and their codes; made by `loadCoarse`. */
 export class Coarse {
   /**
    * @param {Int8Array} centroids (count, dim)
    * @param {number} dim
-   * @param {Quantiser} quantiser of rows less their centroid, in int8 steps
+   * @param {number} step of what rows differ by from their centroid, in int8 steps
    */
-  constructor(centroids, dim, quantiser) {
+  constructor(centroids, dim, step) {
     this.centroids = centroids;
     this.dim = dim;
-    this.quantiser = quantiser;
+    this.step = step;
     Object.freeze(this);
   }
 
@@ -38,22 +34,33 @@ export class Coarse {
     return this.centroids.length / this.dim;
   }
 
+  /** Whether codes decode to just what was encoded. */
+  get exact() {
+    return this.step === 1;
+  }
+
   /** Squared distances of a vector to all centroids. @param {Int8Array} one */
   distances(one) {
     return squaredL2(this.centroids, one, this.dim);
   }
 
   /**
-   * Squared distances of a vector to what the codes of a list decode to.
+   * Rows of codes of a list, both int8 by columns (dim, rows). Codes of step 1 are what rows differ
+   * by less 256 where that is beyond int8, and sums leave it out again.
    *
-   * @param {Int8Array} one
+   * @param {Int8Array} codes
    * @param {number} list
-   * @param {Int8Array} decoded (rows, numbers of a code)
+   * @returns {Int8Array}
    */
-  within(one, list, decoded) {
-    const { centroids, dim, quantiser } = this;
-    const rest = Float64Array.from(one, (number, i) => number - centroids[list * dim + i]);
-    return squaredL2(decoded, quantiser.steps(rest), quantiser.dim);
+  decode(codes, list) {
+    const { centroids, dim, step } = this;
+    const found = new Int8Array(codes.length);
+    const rows = codes.length / dim;
+    for (let i = 0, at = 0; i < dim; i++) {
+      const centroid = centroids[list * dim + i];
+      for (const end = at + rows; at < end; at++) found[at] = codes[at] * step + centroid;
+    }
+    return found;
   }
 }
 
@@ -69,9 +76,9 @@ export function loadCoarse(bytes, dim) {
     throw new Damaged(`overview: expected at most ${MAX_WEIGHTS} bytes, found ${bytes.length}`);
   }
   const { tensors, metadata } = readFile(bytes, "overview");
-  const { kind, version, bytes: length = "" } = metadata;
-  if (kind !== "coarse" || version !== VERSION || !/^\d{1,4}$/.test(length)) {
-    const found = `${kind} ${version} of ${length} bytes`.slice(0, 80);
+  const { kind, version, step = "" } = metadata;
+  if (kind !== "coarse" || version !== VERSION || !/^[0-9]{1,3}$/.test(step)) {
+    const found = `${kind} ${version} of step ${step}`.slice(0, 80);
     throw new Damaged(`overview: expected centroids of version ${VERSION}, found ${found}`);
   }
   const types = [...tensors].map(([name, { type }]) => `${name.slice(0, 40)} ${type}`).sort();
@@ -79,13 +86,16 @@ export function loadCoarse(bytes, dim) {
   if (types.join() !== expected.sort().join()) {
     throw new Damaged(`overview: expected ${expected.join(", ")}, found ${types}`.slice(0, 160));
   }
-  const [centroids, starts, codes] = Object.keys(TYPES).map((name) => {
+  const [centroids, starts] = Object.keys(TYPES).map((name) => {
     return /** @type {import("./tensors.js").Tensor} */ (tensors.get(name));
   });
   checkCentroids(centroids.shape, dim);
   checkStarts(new Int32Array(starts.bytes.slice().buffer), starts.shape, centroids.shape[0]);
-  const quantiser = loadQuantiser(codes.bytes, dim, Number(length));
-  return new Coarse(new Int8Array(centroids.bytes.slice().buffer), dim, quantiser);
+  const whole = Number(step);
+  if (whole < 1 || whole > MOST_STEP) {
+    throw new Damaged(`overview: expected a step of 1 to ${MOST_STEP}, found ${whole}`);
+  }
+  return new Coarse(new Int8Array(centroids.bytes.slice().buffer), dim, whole);
 }
 
 /**

@@ -31,8 +31,7 @@ const COLOURS = colours();
  * @returns {Shades}
  */
 export function makeShades({ geohash, value }) {
-  const sorted = value.slice().sort();
-  const shades = Int32Array.from(value, (one) => shadeOf(firstOf(sorted, one) / value.length));
+  const shades = shadesOf(value);
   const order = byShade(shades);
   const box = new Float64Array(order.length * 4);
   order.forEach((cell, at) => box.set(mercator(cellBounds(geohash[cell])), at * 4));
@@ -59,6 +58,22 @@ export function paint({ box, shade }, view, width, height) {
     }
   }
   return new Uint8ClampedArray(raster.pixels.buffer);
+}
+
+/**
+ * The shade of each value, 0 of those that more than half are better than.
+ *
+ * @param {Int32Array | Float64Array} value
+ */
+function shadesOf(value) {
+  const sorted = value.slice().sort();
+  const median = sorted[sorted.length >> 1];
+  const shades = new Int32Array(value.length);
+  for (let cell = 0; cell < shades.length; cell++) {
+    const one = value[cell];
+    if (one <= median) shades[cell] = shadeOf(firstOf(sorted, one) / shades.length);
+  }
+  return shades;
 }
 
 /** @param {number} better share of cells that are better, 0..1 */

@@ -5,6 +5,7 @@
 import { DIGEST } from "./digests.js";
 import { Damaged } from "./errors.js";
 import { ALPHABET } from "./grid.js";
+import { unzstd } from "./parquet.js";
 import { checkNumbers, checkText, MAX_LENGTH, parseTable, rowsOf, SHA } from "./parts.js";
 
 /**
@@ -14,6 +15,12 @@ import { checkNumbers, checkText, MAX_LENGTH, parseTable, rowsOf, SHA } from "./
  * @typedef {Readonly<{space_id: string, list: number, file: string, file_length: number,
  *   offset: number, length: number, rows: number, digest: Uint8Array, coarse: string,
  *   coarse_length: number}>} Segment
+ */
+
+/**
+ * Cells as numbers of 5 bits a letter: the last six letters, and those before.
+ *
+ * @typedef {Readonly<{high: Uint32Array, low: Uint32Array}>} Cells
  */
 
 const SCHEMA = [
@@ -27,6 +34,12 @@ const SCHEMA = [
 ];
 const SPACE = /^[0-9A-Za-z._-]{1,64}$/;
 const MAX_ENTRIES = 2 ** 26;
+const MAX_CODES = 2 ** 28;
+// Letters of half a cell, and how many such halves there are.
+const HALF = 6;
+const UNIT = 32 ** HALF;
+const LETTERS = [...ALPHABET];
+const TWO_LETTERS = LETTERS.flatMap((one) => LETTERS.map((other) => one + other));
 /** @type {readonly [column: string, low: number, high: number][]} */
 const LIMITS = [
   ["list", 0, 2 ** 20],
@@ -73,38 +86,58 @@ export async function parseIndex(data) {
 }
 
 /**
- * Codes (rows, width) and cells of a segment, these as numbers of 5 bits a letter. Throws Damaged.
+ * Codes of a segment, by columns (dim, rows), and its cells. Throws Damaged.
  *
  * @param {Uint8Array} data
  * @param {number} rows
- * @param {number} width bytes of a code
- * @returns {{codes: Uint8Array, cells: BigUint64Array}}
+ * @param {number} dim
+ * @param {number} precision letters of a cell
+ * @returns {{codes: Int8Array, cells: Cells}}
  */
-export function unpackSegment(data, rows, width) {
-  const body = data.subarray(rows * width);
-  const count = body.reduce((sum, byte) => sum + Number(byte < 128), 0);
+export function unpackSegment(data, rows, dim, precision) {
+  const start = 4 + data.subarray(0, 4).reduceRight((sum, byte) => sum * 256 + byte, 0);
+  const codes = unpacked(data.subarray(4, start), rows * dim);
+  const body = data.subarray(start);
+  let count = 0;
+  for (let at = 0; at < body.length; at++) if (body[at] < 128) count += 1;
   if (count !== rows) {
     throw new Damaged(`overview: expected ${rows} cells in a list, found ${count}`);
   }
-  return { codes: data.subarray(0, rows * width), cells: sums(body, rows) };
+  return { codes, cells: sums(body, rows, precision) };
 }
 
 /**
- * The name of a cell of a segment.
+ * @param {Uint8Array} packed
+ * @param {number} count
+ */
+function unpacked(packed, count) {
+  if (count > MAX_CODES) {
+    throw new Damaged(`overview: expected at most ${MAX_CODES} numbers a list, found ${count}`);
+  }
+  try {
+    return new Int8Array(unzstd(packed, count).buffer);
+  } catch {
+    throw new Damaged(`overview: expected ${count} packed numbers, found others`);
+  }
+}
+
+/**
+ * The name of a cell.
  *
- * @param {bigint} cell
+ * @param {number} high
+ * @param {number} low
  * @param {number} precision letters
  */
-export function spell(cell, precision) {
-  let name = "";
-  // Six letters a turn, in plain numbers.
-  for (let left = precision; left > 0;) {
-    const some = Math.min(6, left);
-    left -= some;
-    const digits = Number((cell >> BigInt(5 * left)) & 0x3fffffffn);
-    for (let at = some - 1; at >= 0; at--) name += ALPHABET[(digits >> (5 * at)) & 31];
-  }
-  return name;
+export function spell(high, low, precision) {
+  const name = precision > HALF ? spellHalf(high) + spellHalf(low) : spellHalf(low);
+  return name.slice(name.length - precision);
+}
+
+/** @param {number} digits */
+function spellHalf(digits) {
+  return (
+    TWO_LETTERS[digits >> 20] + TWO_LETTERS[(digits >> 10) & 1023] + TWO_LETTERS[digits & 1023]
+  );
 }
 
 /**
@@ -112,22 +145,34 @@ export function spell(cell, precision) {
  *
  * @param {Uint8Array} body
  * @param {number} count
+ * @param {number} precision
+ * @returns {Cells}
  */
-function sums(body, count) {
-  const found = new BigUint64Array(count);
-  let [total, filled] = [0n, 0];
+function sums(body, count, precision) {
+  const found = { high: new Uint32Array(count), low: new Uint32Array(count) };
+  let [high, low, filled] = [0, 0, 0];
   // The first four bytes of a number, and what is above them.
-  for (let at = 0, low = 0, high = 0, place = 0; at < body.length; at++) {
+  for (let at = 0, first = 0, rest = 0, place = 0; at < body.length; at++) {
     const digit = body[at] & 127;
     if (place > 8) break;
-    if (place < 4) low |= digit << (7 * place);
-    else high += digit * 128 ** (place - 4);
+    if (place < 4) first |= digit << (7 * place);
+    else rest += digit * 128 ** (place - 4);
     place += 1;
     if (body[at] > 127) continue;
-    total += high ? (BigInt(high) << 28n) + BigInt(low) : BigInt(low);
-    found[filled++] = total;
-    low = high = place = 0;
+    low += first + (rest % 4) * 2 ** 28;
+    high += Math.floor(rest / 4);
+    if (low >= UNIT) {
+      low -= UNIT;
+      high += 1;
+    }
+    found.high[filled] = high;
+    found.low[filled++] = low;
+    first = rest = place = 0;
   }
-  if (filled === count && body[body.length - 1] < 128) return found;
-  throw new Damaged("overview: expected cells of at most nine bytes, found others");
+  if (filled !== count || body[body.length - 1] > 127) {
+    throw new Damaged("overview: expected cells of at most nine bytes, found others");
+  }
+  const [highs, lows] = precision > HALF ? [32 ** (precision - HALF), UNIT] : [1, 32 ** precision];
+  if (high < highs && low < lows) return found;
+  throw new Damaged(`overview: expected cells below ${32 ** precision} in a list, found others`);
 }

@@ -8,7 +8,7 @@
 import { BadInput, Damaged, EmbarchiveError } from "./errors.js";
 import { leavesOf, readGroup, size } from "./leaves.js";
 import { allocate, countItems, even, pageValues, place, readPlain, split } from "./pages.js";
-import { parquetHeader, parquetMetadata, readOffsetIndex, unzstd } from "./vendor/hyparquet.js";
+import { parquetHeader, parquetMetadata, readOffsetIndex, Unzstd } from "./vendor/hyparquet.js";
 
 /**
  * @typedef {import("./pages.js").Kind} Kind
@@ -30,6 +30,8 @@ import { parquetHeader, parquetMetadata, readOffsetIndex, unzstd } from "./vendo
  */
 
 const MAX_HEADER = 1 << 16;
+// What every reader of Zstandard frames should take, whatever they hold.
+const MAX_WINDOW = 1 << 23;
 const UTF8 = new TextDecoder();
 const PARSERS = {
   timestampFromMicroseconds: Number,
@@ -259,7 +261,7 @@ function pageHeader(bytes, at) {
  * @param {string} codec
  */
 function unpacked(packed, length, codec) {
-  if (codec === "ZSTD") return unzstd(packed, new Uint8Array(length));
+  if (codec === "ZSTD") return unzstd(packed, length);
   if (codec !== "UNCOMPRESSED" || packed.length !== length) {
     throw new RangeError(`${codec} pages of ${packed.length} and ${length} bytes`);
   }
@@ -276,6 +278,44 @@ function interleaved(arrays) {
     for (let i = 0; i < array.length; i++) out[i * arrays.length + side] = array[i];
   });
   return out;
+}
+
+/**
+ * What a frame of Zstandard holds. Throws an error of any kind unless it is `length` bytes.
+ *
+ * @param {Uint8Array} packed
+ * @param {number} length
+ * @returns {Uint8Array}
+ */
+export function unzstd(packed, length) {
+  checkWindow(packed, length);
+  const found = new Uint8Array(length);
+  let at = 0;
+  const stream = new Unzstd((chunk) => {
+    found.set(chunk, at);
+    at += chunk.length;
+  });
+  stream.push(packed, true);
+  if (at === length) return found;
+  throw new RangeError(`${at} bytes packed instead of ${length}`);
+}
+
+/**
+ * The memory that a frame asks for by its header (RFC 8878, 3.1.1.1): a window, or all at once.
+ *
+ * @param {Uint8Array} packed
+ * @param {number} length
+ */
+function checkWindow(packed, length) {
+  const [flags, exponent] = packed.subarray(4);
+  const start = 5 + [0, 1, 2, 4][flags & 3];
+  const size = packed.subarray(start, start + 2 ** (flags >> 6));
+  const said = size.reduceRight((sum, byte) => sum * 256 + byte, 0);
+  const [window, most] =
+    flags & 32
+      ? [said + (size.length === 2 ? 256 : 0), length]
+      : [(8 + (exponent & 7)) * 2 ** (7 + (exponent >> 3)), MAX_WINDOW];
+  if (window > most) throw new RangeError(`a window of ${window} instead of ${most} bytes`);
 }
 
 /**

@@ -1,6 +1,5 @@
 /**
- * Quantisers: the codes of rows back to int8 vectors, and these to what networks take; what codes
- * are compared with.
+ * Quantisers: the codes of rows back to int8 vectors, and these to what networks take.
  *
  * A code has as many bits a group of numbers as its codebook needs, the highest first. What each
  * byte stands for is looked up in tables, which are made once.
@@ -25,10 +24,6 @@ const SIZES = [2, 4, 16, 256];
 const MOST_SCALE = 1e20;
 // Rows of length 1: no number is above 1, and rounding is below a thousandth.
 const MOST_TURN = 1.001;
-// Numbers go in as 256ths of a step, the map as 2^-16: a sum of 4096 of them is below 2^53.
-const FINE = 256;
-const MAP = 2 ** 16;
-const MOST = 2 ** 24;
 const ARRAYS = Object.freeze({
   F64: Float64Array,
   F32: Float32Array,
@@ -51,8 +46,6 @@ const NEEDED = ["scale", "mean", "codebooks"];
 export class Quantiser {
   #parts;
   #tables;
-  /** @type {Float64Array | null} The matrix in whole numbers, made when it is first needed. */
-  #whole = null;
   /** Numbers that a byte gives. */
   #share;
 
@@ -128,43 +121,10 @@ export class Quantiser {
     return found;
   }
 
-  /**
-   * A vector (D) as what codes are compared with: mapped and rounded to whole steps of the scale,
-   * however large they are, (dim).
-   *
-   * @param {Float64Array} vector
-   * @returns {Float64Array}
-   */
-  steps(vector) {
-    const { mean, matrix, scale } = this.#parts;
-    if (vector.length !== mean.length) {
-      throw new BadInput(
-        `quantiser: expected a vector of ${mean.length}, found ${vector.length} numbers`,
-      );
-    }
-    const fine = vector.map((one, i) => {
-      return Math.min(MOST, Math.max(-MOST, rint((one - mean[i]) * (FINE / scale))));
-    });
-    if (!matrix) return fine.map((one) => rint(one / FINE));
-    const whole = (this.#whole ??= Float64Array.from(matrix, (one) => rint(one * MAP)));
-    return Float64Array.from({ length: this.dim }, (_, row) => {
-      let sum = 0;
-      for (let i = 0, at = row * fine.length; i < fine.length; i++, at++)
-        sum += fine[i] * whole[at];
-      return rint(sum / MAP / FINE);
-    });
-  }
-
   /** How many numbers go in. */
   get width() {
     return this.#parts.mean.length;
   }
-}
-
-/** The nearest whole number, of two the even one. @param {number} value */
-function rint(value) {
-  const near = Math.round(value);
-  return near - value === 0.5 && near % 2 ? near - 1 : near;
 }
 
 /**

@@ -79,23 +79,44 @@ export class Codes {
 }
 
 /**
- * Exact squared distances of int8 rows (n, dim) to one vector of whole numbers.
+ * Exact squared distances of int8 rows (n, dim) to one.
  *
  * @param {Int8Array} q
- * @param {Int8Array | Float64Array} p
+ * @param {Int8Array} p
  * @param {number} dim
- * @returns {Int32Array | Float64Array}
+ * @returns {Int32Array}
  */
 export function squaredL2(q, p, dim) {
   if (p.length !== dim || q.length % dim) {
     throw new BadInput(`distance: expected vectors of ${dim}, found ${p.length} and ${q.length}`);
   }
-  const Sums = p instanceof Int8Array ? Int32Array : Float64Array;
-  const found = new Sums(q.length / dim);
+  const found = new Int32Array(q.length / dim);
   for (let row = 0, at = 0; row < found.length; row++) {
     let sum = 0;
     for (let i = 0; i < dim; i++, at++) sum += (q[at] - p[i]) * (q[at] - p[i]);
     found[row] = sum;
+  }
+  return found;
+}
+
+/**
+ * Exact squared distances of int8 rows by columns (dim, n) to one row.
+ *
+ * @param {Int8Array} q
+ * @param {Int8Array} p (dim)
+ * @returns {Int32Array}
+ */
+export function squaredL2Columns(q, p) {
+  if (!p.length || q.length % p.length) {
+    throw new BadInput(`distance: expected columns of ${p.length}, found ${q.length} numbers`);
+  }
+  const found = new Int32Array(q.length / p.length);
+  for (let i = 0, at = 0; i < p.length; i++) {
+    const one = p[i];
+    for (let row = 0; row < found.length; row++, at++) {
+      const gap = q[at] - one;
+      found[row] += gap * gap;
+    }
   }
   return found;
 }

@@ -123,7 +123,7 @@ FILES = {
     "overview": overview,
     "overview-list": lambda: overview(list=-1),
     "overview-file": lambda: overview(file="x"),
-    "overview-end": lambda: overview(length=10_000),
+    "overview-end": lambda: overview(length=100_000),
     "overview-coarse": lambda: overview(coarse="0" * 64),
 }
 

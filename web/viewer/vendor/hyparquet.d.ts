@@ -1,4 +1,4 @@
 export { parquetMetadata } from "hyparquet/src/metadata.js";
 export { parquetHeader } from "hyparquet/src/column.js";
 export { readOffsetIndex } from "hyparquet/src/indexes.js";
-export { decompress as unzstd } from "fzstd";
+export { Decompress as Unzstd } from "fzstd";
