@@ -34,25 +34,30 @@ def test_numbers_of_any_size_and_long_lists():
     )
 
 
-def test_skimming_finds_the_values_that_parsing_gives(footer):
+def test_what_is_found_is_what_parsing_gives(footer):
     fields, _ = thrift.parse_struct(footer)
-    found = thrift.skim_struct(footer)
-    assert {number: kind for number, (kind, _) in found.items()} == {
-        number: kind for number, (kind, _) in fields.items()
-    }
-    assert thrift.parse_number(footer, found[3][1]) == 300
+    assert thrift.parse_number(footer, thrift.find_field(footer, 0, 3)) == 300
     for number in (2, 4):
-        starts = thrift.skim_list(footer, found[number][1])
-        items = [thrift.parse_struct(footer, start)[0] for start in starts]
-        assert items == fields[number][1][1]
+        start = thrift.find_field(footer, 0, number)
+        items = fields[number][1][1]
+        assert thrift.parse_list(footer, start) == items
+        for at, item in enumerate(items):
+            found = thrift.find_item(footer, start, at)
+            assert thrift.parse_struct(footer, found)[0] == item
+        for none in (len(items), 10_000):
+            with pytest.raises(Damaged):
+                thrift.find_item(footer, start, none)
+    with pytest.raises(Damaged, match="field 77"):
+        thrift.find_field(footer, 0, 77)
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100, -1])
 def test_what_is_cut_off_is_refused(footer, cut):
     with pytest.raises(Damaged, match="readable metadata"):
         thrift.parse_struct(footer[:cut])
-    with pytest.raises(Damaged, match="readable metadata"):
-        thrift.skim_struct(footer[:cut])
+    with pytest.raises(Damaged):
+        thrift.find_item(footer[:cut], thrift.find_field(footer[:cut], 0, 4), 0)
+        thrift.find_field(footer[:cut], 0, 77)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +75,4 @@ def test_hostile_bytes_are_refused(data):
     with pytest.raises(Damaged):
         thrift.parse_struct(data)
     with pytest.raises(Damaged):
-        thrift.skim_struct(data)
+        thrift.find_field(data, 0, 300)

@@ -68,6 +68,7 @@ class ShardFile(io.RawIOBase):
         super().__init__()
         self.shard, self._verified, self._cache = shard, verified, cache
         self._at = 0
+        self._parsed: Head | None = None
 
     def readable(self) -> bool:
         return True
@@ -142,12 +143,14 @@ class ShardFile(io.RawIOBase):
         """The head; none where so many bytes are fetched with the whole object."""
         if self._verified.rather_whole(wanted):
             return heads.NONE
-        key = (self.shard.sha256, HEAD)
-        held = self._cache.get(key)
-        if held is None:
-            held = self._verified.head()
-            self._cache.put(key, held)
-        return heads.parse(self._verified.path, held, self.shard.length)
+        if self._parsed is None:
+            key = (self.shard.sha256, HEAD)
+            held = self._cache.get(key)
+            if held is None:
+                held = self._verified.head()
+                self._cache.put(key, held)
+            self._parsed = heads.parse(self._verified.path, held, self.shard.length)
+        return self._parsed
 
     def _blocks(self, numbers: Sequence[int]) -> list[bytes]:
         sha = self.shard.sha256

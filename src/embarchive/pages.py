@@ -25,10 +25,11 @@ from embarchive.thrift import (
     STRUCT,
     Struct,
     dump_struct,
+    find_field,
+    find_item,
+    parse_list,
     parse_number,
     parse_struct,
-    skim_list,
-    skim_struct,
 )
 
 MAGIC = b"PAR1"
@@ -78,15 +79,21 @@ class Pages:
             raise Damaged(f"shard: expected a footer of {size} bytes, found {len(tail) - 8}")
         self._tail, self._start = tail, length - len(tail)
         self._footer = tail[len(tail) - 8 - size : -8]
+        self._chunks: dict[tuple[int, str], Chunk] = {}
 
     def chunk(self, group: int, column: str) -> Chunk:
-        """A top-level column of one leaf in a row group. Raises Damaged."""
-        leaf = self._leaf(column)
+        """A top-level column of one leaf in a row group; it is kept. Raises Damaged."""
+        if (group, column) not in self._chunks:
+            self._chunks[group, column] = self._read(group, column)
+        return self._chunks[group, column]
+
+    def _read(self, group: int, column: str) -> Chunk:
+        footer, leaf = self._footer, self._leaf(column)
+        held = find_item(footer, find_field(footer, 0, _GROUPS), group)
+        count = parse_number(footer, find_field(footer, held, _GROUP_ROWS))
+        at = find_item(footer, find_field(footer, held, _COLUMNS), leaf)
         try:
-            held = skim_struct(self._footer, self._groups[group])
-            count = parse_number(self._footer, held[_GROUP_ROWS][1])
-            at = skim_list(self._footer, held[_COLUMNS][1])[leaf]
-            one, _ = parse_struct(self._footer, at)
+            one, _ = parse_struct(footer, at)
             if one[_CHUNK_META][1][_PATH][1][1][0] != column.encode():
                 raise ValueError("columns in another order")
             return self._chunk(one, count)
@@ -94,20 +101,9 @@ class Pages:
             raise Damaged(f"shard: expected a page index, found {str(error)[:60]}") from None
 
     @cached_property
-    def _fields(self) -> dict[int, tuple[int, int]]:
-        return skim_struct(self._footer)
-
-    @cached_property
-    def _groups(self) -> list[int]:
-        return skim_list(self._footer, self._fields[_GROUPS][1])
-
-    @cached_property
     def _elements(self) -> list[Struct]:
         """Those of the schema, of which the first is the root."""
-        return [
-            parse_struct(self._footer, at)[0]
-            for at in skim_list(self._footer, self._fields[_SCHEMA][1])
-        ]
+        return parse_list(self._footer, find_field(self._footer, 0, _SCHEMA))
 
     def _leaf(self, column: str) -> int:
         """The number of a column of one leaf among all leaves."""

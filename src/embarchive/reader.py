@@ -15,6 +15,7 @@ from embarchive import manifest, memory
 from embarchive.errors import BadInput, Damaged, GenerationExpired, Missing
 from embarchive.filters import Filter
 from embarchive.held import CACHE_BYTES, WHOLE, Cache, ShardFile
+from embarchive.localstore import LocalStore
 from embarchive.manifest import ShardRow, Space
 from embarchive.matching import Footer, matching
 from embarchive.pages import Pages
@@ -129,7 +130,10 @@ class Reader:
         return joined(found), np.array(numbers, np.int64)
 
     def _rows(self, plan: ReadPlan, wanted: Filter, names: Sequence[str]) -> pa.Table:
-        tables = in_threads(lambda read: self._shard_rows(read, wanted, names), plan.reads)
+        # Few rows of few shards on a disk are work of Python's, for which threads would only wait.
+        alone = isinstance(self.store, LocalStore) and len(plan.reads) <= 2 * THREADS
+        run = in_turn if alone and not wanted.everything else in_threads
+        tables = run(lambda read: self._shard_rows(read, wanted, names), plan.reads)
         found = [table for table in tables if len(table)]
         if not found:
             known = self.schema
@@ -207,10 +211,15 @@ def _decoded(table: pa.Table, quantiser: Quantiser) -> pa.Table:
     return table.set_column(place, pa.field("embedding", values.type, nullable=False), values)
 
 
+def in_turn(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """`work` over items."""
+    return [work(item) for item in items]
+
+
 def in_threads(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """`work` over items on up to 8 threads, results in order; the first error is raised."""
     if len(items) < 2:
-        return [work(item) for item in items]
+        return in_turn(work, items)
     with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
         return list(pool.map(work, items))
 

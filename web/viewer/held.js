@@ -159,18 +159,17 @@ export class Held {
       const name = nameOf(shard);
       throw new Damaged(`${name}: expected ${shard.length} bytes, found a range to ${end}`);
     }
-    const few = this.has(shard) || shard.length <= WHOLE_BYTES;
+    const [few, file] = [this.has(shard) || shard.length <= WHOLE_BYTES, this.#file(shard)];
     const asked = ranges.reduce((sum, [start, end]) => sum + end - start, 0);
-    // More than half of the bytes are fetched whole.
-    const head = few || 2 * asked > shard.length ? NONE : await this.#head(shard);
+    const head = few || file.ratherWhole(asked) ? NONE : await this.#head(shard);
     const left = ranges.filter(([start, end]) => !head.get(start, end));
     const { found, missing } = few ? NOTHING : this.#blocks(shard, left);
     const wanted = missing.reduce((sum, [start, end]) => sum + end - start, 0);
-    if (few || 2 * wanted > shard.length) {
+    if (few || (wanted && file.ratherWhole(wanted))) {
       const whole = await this.shard(shard);
       return (start, end) => whole.subarray(start, end);
     }
-    const bodies = missing.length ? await expiring(() => this.#file(shard).read(missing)) : [];
+    const bodies = missing.length ? await expiring(() => file.read(missing)) : [];
     missing.forEach(([start], run) => this.#keep(shard, found, start, bodies[run]));
     return (start, end) => head.get(start, end) ?? joined(shard, found, start, end);
   }

@@ -30,8 +30,8 @@ const GAP = 128 << 10;
 /**
  * One immutable object; whatever it returns was checked against its hash.
  *
- * Small objects, and large ones of which more than half is wanted, are fetched whole and checked
- * by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are at most 256 KiB
+ * Small objects, and large ones of which more than half is wanted at first, are fetched whole and
+ * checked by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are at most 128 KiB
  * apart, and checked by the outboard, which is fetched once, with the head.
  */
 export class VerifiedObject {
@@ -85,7 +85,7 @@ export class VerifiedObject {
     const spans = coalesce(ranges, this.length);
     const total = spans.reduce((sum, [start, end]) => sum + end - start, 0);
     if (!total) return ranges.map(() => new Uint8Array(0));
-    if (this.#blocks === null || this.length <= WHOLE_BYTES || 2 * total > this.length) {
+    if (this.ratherWhole(total)) {
       const data = await this.whole();
       return ranges.map(([start, end]) => data.subarray(start, end));
     }
@@ -104,6 +104,17 @@ export class VerifiedObject {
       return found;
     });
     return ranges.map((range) => cut(spans, bodies, range));
+  }
+
+  /**
+   * Whether all of the object costs less than so many bytes in ranges: without digests at hand from
+   * half of it on, with them where little else is left.
+   *
+   * @param {number} wanted
+   */
+  ratherWhole(wanted) {
+    if (this.#blocks === null || this.length <= WHOLE_BYTES) return true;
+    return wanted > (this.#outboard === null ? this.length / 2 : this.length - GAP);
   }
 
   /**
