@@ -44,7 +44,7 @@ def moto():
         yield env
 
 
-@pytest.fixture(params=["moto", pytest.param("weed", marks=pytest.mark.xdist_group("weed"))])
+@pytest.fixture(params=["moto", "weed"])
 def s3(request):
     """AWS_* variables of each server in turn."""
     server = request.getfixturevalue(request.param)
@@ -56,13 +56,3 @@ def weed(tmp_path_factory):
     """One SeaweedFS server; tests take prefixes of their own in its buckets."""
     with s3server.serving_weed(tmp_path_factory.mktemp("weed")) as one:
         yield one
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """All tests in a browser go to one worker, so that one browser is enough; so do those of
-    SeaweedFS."""
-    for item in items:
-        for name in ("browser", "weed"):
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))

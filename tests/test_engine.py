@@ -32,8 +32,6 @@ needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason="needs ray, which the extra cluster installs"
 )
 ENGINES = ["process", pytest.param("ray", marks=needs_ray)]
-# One at a time: each has two workers of its own.
-pytestmark = pytest.mark.xdist_group("engines")
 # Twelve shards and twelve regions.
 SMALL = replace(RECIPE, precision=6, gsd=60.0, region_prefix=5, shard_prefix=5)
 HERE = Path(__file__).parent

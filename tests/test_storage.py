@@ -21,7 +21,6 @@ from embarchive.store import open_store
 
 MODEL = "models/" + "a" * 64 + ".safetensors"
 Opener = Callable[[], Store]
-WEED = pytest.param("weed", marks=pytest.mark.xdist_group("weed"))
 
 
 @given(st.text(max_size=30))
@@ -63,7 +62,7 @@ def test_counts_from_many_threads_add_up() -> None:
 # ------------------------------------------------------------ the verbs of all stores
 
 
-@pytest.fixture(params=["local", "moto", WEED])
+@pytest.fixture(params=["local", "moto", "weed"])
 def opener(request: pytest.FixtureRequest) -> Opener:
     """Opens a store that is empty at first, again and again."""
     kind, name = request.param, secrets.token_hex(4)

@@ -14,8 +14,6 @@ import embarchive
 from embarchive import serve
 from embarchive.publish import publish
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 FIRST_VIEW = 1_000_000
 STATE = "document.body.dataset.state"
 SETTLED = "Number(document.body.dataset.settled ?? 0)"

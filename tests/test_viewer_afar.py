@@ -18,8 +18,6 @@ from embarchive.levels import make_pyramid
 from embarchive.prefixes import put_shard
 from embarchive.store import open_store
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 SETTLED = "Number(document.body.dataset.settled ?? 0)"
 NOTE = "document.querySelector('#layer-note').textContent"
 # Two kinds of place, in the west and in the east.

@@ -10,8 +10,6 @@ import embarchive
 from embarchive import fit_layer, jobs, serve
 from embarchive.recipe import Recipe
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 DECODE = """async (names) => {
   const at = (name) => new URL(name, location.href).href;
   const { openArchive } = await import(at("archive.js"));

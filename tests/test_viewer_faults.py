@@ -19,8 +19,6 @@ from embarchive import digests, serve
 from embarchive.page import read_page
 from embarchive.publish import publish
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 PAYLOADS = (
     "<script>document.body.dataset.ran = 1</script>",
     "<img src=x onerror='document.body.dataset.ran = 1'>",

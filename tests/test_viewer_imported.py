@@ -13,8 +13,6 @@ from embarchive.import_plan import Options
 from embarchive.importing import import_vectors
 from embarchive.layouts import Wishes
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 def quiet(stage, done, total):
     pass

@@ -13,8 +13,6 @@ from embarchive import make_overview
 from embarchive.additions import add_to_archive
 from embarchive.store import open_store
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 # Neighbouring boxes with a kilotile each.
 PREFIXES = tuple(f"u{a}{b}" for a in "013" for b in "bcfguvyz89")
 SPENT = "document.querySelector('#spent').textContent"

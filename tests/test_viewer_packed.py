@@ -10,8 +10,6 @@ import embarchive
 from embarchive import serve
 from embarchive.requantize import requantize
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 DEMO = Path(embarchive.__file__).parent / "demo"
 ANSWER = """async (queries) => {
   const at = (name) => new URL(name, location.href).href;
