@@ -15,7 +15,6 @@ from typing import Any
 import report
 
 from embarchive.candidates import PROBED
-from embarchive.coarse import MOST_LISTS
 from embarchive.fit_coarse import lists_for
 
 # US dollars: GB-month, PUT, GET, GB out, core-hour (spot).
@@ -27,8 +26,9 @@ AREAS = {
     "all land, monthly": (149e6, 12),
 }
 SCENE, SCENE_KM2, SHARD_ROWS, SEARCHES = "made scene, 10980 x 10980 x 12", 109.8**2, 32_768, 10_000
-# Of the machine that built the scene; bytes a row in the overview: a code, its cell, its index.
-CORES, ENTRY = 2, 34.2
+# Of the machine that built the scene; bytes a row in the overview, and of a list: its centroid and
+# its row of the index.
+CORES, ENTRY, LIST = 2, 29.2, 99
 Row = dict[str, Any]
 
 
@@ -50,6 +50,12 @@ def _rows(name: str) -> list[Row]:
     return found
 
 
+def of_lists(tiles: float) -> float:
+    """Bytes of the lists that a search of everything reads, with the table of all lists."""
+    lists = lists_for(round(tiles))
+    return PROBED * ENTRY * tiles / lists + LIST * lists
+
+
 def costs(name: str) -> Row:
     """One archive: a year's dates of an area, one tile a cell and date."""
     area, dates = AREAS[name]
@@ -58,8 +64,7 @@ def costs(name: str) -> Row:
     core_hours = area / SCENE_KM2 * dates * of_scene("build, s") * CORES / 3600
     objects = 2 * tiles / SHARD_ROWS + area / SCENE_KM2 * dates * 2
     out = {query: of_scale(query, "bytes_read") for query in ("box", "whole")}
-    # There are 2^15 lists at most: of more tiles each is longer.
-    out["whole"] += max(0.0, PROBED * ENTRY * (tiles / MOST_LISTS - 5e7 / lists_for(50_000_000)))
+    out["whole"] += max(0.0, of_lists(tiles) - of_lists(50_000_000))
     asked = {query: of_scale(query, "requests") for query in ("box", "whole")}
     return {
         "archive": name,
