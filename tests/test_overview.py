@@ -381,3 +381,25 @@ def test_what_cannot_have_an_overview_says_why(root, monkeypatch):
     monkeypatch.setattr(inverted, "MAX_CODES", 7)
     with pytest.raises(BadInput, match="more lists"):
         inverted.pack_segment(0, np.ones((4, 2), np.int8), np.zeros(4, np.uint64))
+
+
+@pytest.mark.parametrize("k", [200, 500, 2000])
+def test_there_are_as_many_hits_as_are_asked_for(root, monkeypatch, k):
+    monkeypatch.setattr(candidates, "FOR_A_HIT", 0)
+    archive = embarchive.open_archive(root)
+    assert archive.overview.lists(archive.space()).total == 4096
+    assert len(archive.search("gcp00", k=k)) == k
+
+
+def test_a_narrow_box_reads_as_many_lists_as_its_few_cells_need(root, few):
+    archive = embarchive.open_archive(root)
+    west, south, east, north = grid.bounds(np.array(["u09"]))[0]
+    right = []
+    for at in range(12):
+        across = south + (north - south) * (0.2 + at / 20)
+        strip = {"bbox": (west, across, east, across + 1e-6)}
+        hits = archive.search(vectors(1, at)[0], k=10, **strip)
+        exact = archive.search(vectors(1, at)[0], k=10, exact=True, **strip)
+        assert len(hits) == len(exact)
+        right.append(len(set(names(hits)) & set(names(exact))) / len(exact))
+    assert np.mean(right) > 0.95

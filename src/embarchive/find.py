@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -78,28 +79,37 @@ def _reads(
     serves = candidates.serves(wanted, **options)
     if serves and wanted.everything:
         lists = archive.overview.lists(here)
-        if lists and _pays(archive, lists, 1.0):
+        if lists and _pays(archive, lists, 1.0, **options):
             return lists, ReadPlan(()), 1.0
     plan = archive.plan(wanted, here.space_id)
     if wanted.everything or not serves or plan.rows < LARGE:
         return None, plan, 1.0
     lists = archive.overview.lists(here)
     share = plan.rows / lists.total if lists else 1.0
-    return (lists if lists and _pays(archive, lists, share) else None), plan, share
+    return (lists if lists and _pays(archive, lists, share, **options) else None), plan, share
 
 
-def _pays(archive: Archive, lists: Lists, share: float) -> bool:
+def _pays(archive: Archive, lists: Lists, share: float, k: int = 50, **_: Any) -> bool:
     """Whether the lists that a search for a share of the rows reads are fewer bytes than the bits,
     or vectors, of that share."""
+    read = min(lists.total, candidates.rows_read(lists, k, share))
+    return read < _worth(archive, lists, share)
+
+
+def _worth(archive: Archive, lists: Lists, share: float) -> float:
+    """Rows of lists that are as many bytes as the bits, or vectors, of a share of all rows."""
     s = archive.settings
-    read = min(lists.total, candidates.rows_read(lists, share)) * lists.width
-    return read < share * lists.total * (s.bits // 8 or s.packed or s.dim)
+    return share * lists.total * (s.bits // 8 or s.packed or s.dim) / lists.width
 
 
 def _narrowed(
     archive: Archive, one: Asked, here: manifest.Space, lists: Lists, share: float
 ) -> Asked:
-    found = candidates.find(archive.overview, lists, one.query, one.wanted, share)
+    """The search of the cells that lists choose; of all rows where fewer are to be read so."""
+    limit = math.inf if one.wanted.everything else _worth(archive, lists, share)
+    found = candidates.find(archive.overview, lists, one.query, one.wanted, share, limit)
+    if found is None:
+        return one
     wanted = Filter(geohash=found.cells or ("0" * 12,))
     plan = archive.plan(wanted, here.space_id)
     return Asked(replace(one.query, exact=True), wanted, plan, found.rows)

@@ -2,6 +2,7 @@
 changed, and lists that no writer wrote."""
 
 import base64
+import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ CASES = [
     {"like": [3, 2, 1], "k": 1},
     {"like": [4], "k": 4000},
     {"like": [0], "k": 3, "exclude": 5},
+    {"like": [1], "k": 1, "exclude": 1000},
 ]
 EDITS = [
     {},
@@ -205,7 +207,7 @@ def searched(space, objects, ref):
 def chosen(overview, lists, exemplars, case):
     options = {name: case[name] for name in ("k", "op", "exclude") if name in case}
     query = Query(exemplars[case["like"]], exemplars[case.get("unlike", [])], **options)
-    found = candidates.find(overview, lists, query, Filter(), 1.0)
+    found = candidates.find(overview, lists, query, Filter(), 1.0, math.inf)
     return {"found": list(found.cells), "rows": found.rows}
 
 

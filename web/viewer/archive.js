@@ -325,7 +325,7 @@ export class Archive {
     const space = this.space();
     const bits = this.settings.bits ? ["bits"] : [];
     const found = candidates.serves(wanted, filter) ? await this.overview.lists(space) : null;
-    const lists = found && candidates.pays(found, this.settings) ? found : null;
+    const lists = found && candidates.pays(found, wanted.k ?? 50, this.settings) ? found : null;
     const asked = { places, positives: like.length, filter, space, lists };
     const every = { first: [...bits, ...SHORTLISTED], second: [], ahead: [] };
     if (lists) return { ...asked, plan: planOf([]), columns: every };

@@ -4,11 +4,12 @@
  * The definition is that of `embarchive.candidates`:
  *
  * 1. Lists: those of least value, ties by number, as long as together they hold no more rows than
- *    `PROBED` lists of the mean size; the first in any case. The value of a list is that of its
- *    centroid, see step 3 of `search`.
+ *    `PROBED` lists of the mean size, or 64 k; the first in any case. The value of a list is that
+ *    of its centroid, see step 3 of `search`.
  * 2. Rows: by the same value of what their codes decode to. Ties by cell.
  * 3. Cells: the first of these rows, distinct, without the exemplars' own: k where codes are exact,
- *    else k + ceil(4 k / 5). Their rows are what an exact search then ranks.
+ *    else k + ceil(4 k / 5). Their rows are what an exact search then ranks. Where there are not
+ *    so many, four times the rows are read, until there are or all is.
  */
 
 import { isEverything } from "./filters.js";
@@ -32,6 +33,8 @@ import { combine, least } from "./search.js";
 
 /** Lists, of the mean size, that a search of all rows reads, as in Python. */
 export const PROBED = 17;
+// Rows that are compared for each hit at least.
+const FOR_A_HIT = 64;
 // Rows of a row group as archives have them; bytes of a row that are read beside vector and bits.
 const ROW_GROUP = 8192;
 const REST = 24;
@@ -53,16 +56,22 @@ export function serves({ exact = false, invert = false }, filter) {
  * Whether the lists that a search reads are fewer bytes than the bits, or vectors, of all rows.
  *
  * @param {Lists} lists
+ * @param {number} k
  * @param {{bits: number, dim: number, packed?: number}} settings
  */
-export function pays(lists, { bits, dim, packed }) {
-  const read = Math.min(lists.total, rowsRead(lists)) * lists.width;
+export function pays(lists, k, { bits, dim, packed }) {
+  const read = Math.min(lists.total, rowsRead(lists, k)) * lists.width;
   return read < lists.total * (bits / 8 || packed || dim);
 }
 
-/** How many rows a search looks at, at most. @param {Lists} lists */
-function rowsRead({ total, rows }) {
-  return (PROBED * total) / rows.length;
+/**
+ * How many rows a search looks at first, at most.
+ *
+ * @param {Lists} lists
+ * @param {number} k
+ */
+function rowsRead({ total, rows }, k) {
+  return Math.max((PROBED * total) / rows.length, FOR_A_HIT * k);
 }
 
 /**
@@ -97,7 +106,7 @@ export function cost(lists, k, { settings, parts }) {
   const width = (settings.packed ?? settings.dim) + settings.bits / 8 + REST;
   const each = Math.min(group * width, cells > FEW_CELLS ? Infinity : PAGES);
   const read = Math.min(cells * Math.ceil(each), sum(parts.map((part) => part.shard_bytes)));
-  const most = mostRead(lists);
+  const most = mostRead(lists, k);
   const files = new Set(segments.map(({ file }) => file)).size;
   return {
     requests: Math.min(segments.length, most.lists * files) + RANGED * Math.min(cells, shards),
@@ -110,10 +119,11 @@ export function cost(lists, k, { settings, parts }) {
  * The most lists, bytes and rows of lists that hold so many rows as a search reads.
  *
  * @param {Lists} lists
+ * @param {number} k
  */
-function mostRead(lists) {
+function mostRead(lists, k) {
   const { segments, rows, total } = lists;
-  const most = rowsRead(lists);
+  const most = rowsRead(lists, k);
   const bytes = new Float64Array(rows.length);
   for (const one of segments) bytes[one.list] += one.length;
   const some = Uint32Array.from(rows.keys()).filter((list) => rows[list] > 0);
@@ -164,7 +174,35 @@ export async function find(overview, lists, query, precision) {
   const { coarse } = lists;
   const near = combine((one) => coarse.distances(one), coarse.count, query, true);
   const order = Uint32Array.from(near.keys()).sort((a, b) => near[a] - near[b] || a - b);
-  const read = await overview.read(lists, within(order, lists.rows, rowsRead(lists)));
+  const count = cellsOf(coarse, query.k);
+  /** @type {Awaited<ReturnType<Overview["read"]>>} */
+  let read = [];
+  let [most, done] = [rowsRead(lists, query.k), 0];
+  for (;;) {
+    const some = within(order, lists.rows, most);
+    read = read.concat(await overview.read(lists, some.subarray(done)));
+    done = some.length;
+    const { total, heat } = ranked(coarse, read, query, precision);
+    if (heat.geohash.length < count && done < order.length) {
+      most = Math.max(4 * most, 4 * total, total + lists.rows[order[done]]);
+      continue;
+    }
+    // Places are in the order of cells, which so breaks ties.
+    const first = least(heat.value, count);
+    const chosen = Object.freeze(Array.from(first, (place) => heat.geohash[place]));
+    return Object.freeze({ cells: chosen, rows: total, heat });
+  }
+}
+
+/**
+ * How many rows were read, and the least value of each of their cells.
+ *
+ * @param {import("./coarse.js").Coarse} coarse
+ * @param {Awaited<ReturnType<Overview["read"]>>} read
+ * @param {Query} query
+ * @param {number} precision
+ */
+function ranked(coarse, read, query, precision) {
   const total = sum(read.map(({ rows }) => rows));
   const values = new Float64Array(total);
   const cells = { high: new Uint32Array(total), low: new Uint32Array(total) };
@@ -179,11 +217,7 @@ export async function find(overview, lists, query, precision) {
     cells.low.set(own.low, at);
     at += rows;
   }
-  const heat = leastOfEach(values, cells, query, precision);
-  // Places are in the order of cells, which so breaks ties.
-  const first = least(heat.value, cellsOf(coarse, query.k));
-  const chosen = Object.freeze(Array.from(first, (place) => heat.geohash[place]));
-  return Object.freeze({ cells: chosen, rows: total, heat });
+  return { total, heat: leastOfEach(values, cells, query, precision) };
 }
 
 /**
