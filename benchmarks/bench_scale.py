@@ -48,8 +48,8 @@ SHARDS = (1_000, 10_000, 100_000)
 OURS = ("embarchive", "no overview")
 ENGINES = (*OURS, "duckdb", "lancedb", "lists")
 QUERIES = ("open", "box", "whole", "build")
-# Of LanceDB only as many rows as its float32 numbers find room for.
-MOST = {"lancedb": 10_000_000}
+# Of LanceDB only as many rows as it indexes in minutes.
+MOST = {"lancedb": 1_000_000}
 # Cold queries a line at most, and seconds after which no further one is asked.
 COLD, PATIENCE = 20, 60.0
 # Of an engine that reads everything a few answers tell the recall.

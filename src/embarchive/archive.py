@@ -225,7 +225,8 @@ class Archive:
         band: str | None = None,
         **options: Any,
     ) -> list[pa.Table]:
-        """Several searches at once, each as of `search`, over rows that are read once.
+        """Several searches at once, each as of `search`, over rows that are read
+        once, but where an overview chooses other ones for each.
 
         likes: of each search what its `like` would be; all else is that of all; options: k, op,
         invert, exact, per_place. The metadata of each table are those of all together.

@@ -22,7 +22,8 @@ from embarchive.search import Query
 if TYPE_CHECKING:
     from embarchive.archive import Archive
 
-# Rows of a box from which it is worth to look at lists: fewer are read at once.
+# Rows of the shards that a box touches, from which it is worth to look at lists: fewer are read at
+# once.
 LARGE = 1 << 18
 
 

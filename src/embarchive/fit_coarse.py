@@ -29,9 +29,9 @@ def lists_for(rows: int) -> int:
     return int(np.clip(round(12 * rows ** (1 / 3)), 1, MOST_LISTS))
 
 
-def sample_for(rows: int) -> int:
-    """How many rows the lists of so many are fitted to."""
-    return min(rows, MOST_ROWS, max(CODED, A_LIST * lists_for(rows)))
+def sample_for(rows: int, lists: int) -> int:
+    """How many of so many rows so many lists are fitted to."""
+    return min(rows, MOST_ROWS, max(CODED, A_LIST * lists))
 
 
 def fit_coarse(sample: Int8s, count: int, seed: int = 0) -> Coarse:

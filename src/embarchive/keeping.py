@@ -47,7 +47,11 @@ def compact(shell: Shell, archive: str, below: int | None) -> None:
 
 @command(
     ARCHIVE,
-    click.option("--lists", type=click.IntRange(1, 1 << 15), help="Default 4 sqrt(rows)."),
+    click.option(
+        "--lists",
+        type=click.IntRange(1, 1 << 15),
+        help="Default 12 times the cube root of the rows.",
+    ),
 )
 def overview(shell: Shell, archive: str, lists: int | None) -> None:
     """Write lists by which a search of all of ARCHIVE reads a small share of it."""

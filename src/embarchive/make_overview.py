@@ -32,7 +32,7 @@ _TURN = 256
 def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[str, Any]:
     """Write lists of all rows of all spaces and commit them as the archive's overview.
 
-    lists: of a space, default four times the root of its rows. All vectors are read twice; the
+    lists: of a space, default twelve times the cube root of its rows. All vectors are read twice; the
     temporary folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes, and
     what share of the shards they are. Raises BadInput for http(s) and an archive without rows,
     Conflict when another committer was first.
@@ -94,10 +94,11 @@ def _lists_of(
 ) -> list[dict[str, Any]]:
     total = sum(one.rows for one in own)
     plan = archive.plan(Filter(), space.space_id)
-    table, _ = archive.reader.sample(plan, Filter(), ("embedding",), sample_for(total))
+    lists = count or lists_for(total)
+    table, _ = archive.reader.sample(plan, Filter(), ("embedding",), sample_for(total, lists))
     q = embeddings(table)
     progress("overview fit", 0, 0)
-    coarse = fit_coarse(q, count or lists_for(total))
+    coarse = fit_coarse(q, lists)
     data = dump_coarse(coarse)
     sha256 = digests.sha256(data)
     store.put_new(object_path("model", sha256), data)

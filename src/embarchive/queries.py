@@ -92,7 +92,7 @@ def search_query(
 
 def tiles_like_macro(scale: float, bits: bool) -> str:
     """The CREATE statement of a table macro over the view tiles of a connection: tiles_like(place,
-    k := 50) are the hits of a search like a geohash. scale: that of the view's space; bits:
+    k := 50) are the hits of a search by bits like a geohash. scale: that of the view's space; bits:
     whether its rows have some."""
     good = f"valid_fraction >= {GOOD}::FLOAT"
     one = (

@@ -30,7 +30,7 @@ RANGED = 2
 # Beyond this number of requests for one query, the smaller shards are fetched whole instead, as
 # long as they stay under these bytes together.
 FEW_REQUESTS, AFFORDED_BYTES = 6, 16 << 20
-# Cells up to which their rows are read by pages.
+# Cells up to which a plan counts on pages: it fetches no shard whole to save requests.
 FEW_CELLS = 128
 
 

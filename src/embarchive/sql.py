@@ -40,7 +40,8 @@ def connect(
     space: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the views tiles, shards and models, and the table macro tiles_like(geohash,
-    k := 50), which gives the hits of `Archive.search`.
+    k := 50), which gives the hits of `Archive.search` in an archive without an overview: it goes by
+    bits, and `queries.search_sql` by the lists where there are some.
 
     tiles has a shard's columns (embedding as TINYINT[]) and space_id and shard, the hash of
     the file; conditions on geohash (=, IN, ranges), shard and space_id read only the shards
