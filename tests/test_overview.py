@@ -403,3 +403,19 @@ def test_a_narrow_box_reads_as_many_lists_as_its_few_cells_need(root, few):
         assert len(hits) == len(exact)
         right.append(len(set(names(hits)) & set(names(exact))) / len(exact))
     assert np.mean(right) > 0.95
+
+
+def test_lists_too_long_for_a_segment_are_several(root, few, monkeypatch):
+    before = embarchive.open_archive(root)
+    hits, held = before.search("gcp00", k=20), entries(before)
+    # Of forty lists, which have a hundred rows on average, each is several segments.
+    monkeypatch.setattr(inverted, "MAX_CODES", 30 * DIM)
+    make_overview.make(open_store(root), lists=40, progress=QUIET)
+    archive = embarchive.open_archive(root)
+    lists = archive.overview.lists(archive.space())
+    assert len(lists.index) > 2 * len(lists.rows)
+    assert max(lists.index["rows"].to_pylist()) == 30
+    assert [name for name, _ in entries(archive)] == [name for name, _ in held]
+    assert compact.compact(open_store(root), progress=QUIET)["segments"] == 0
+    assert archive.search("gcp00", k=20)["geohash"][0] == hits["geohash"][0]
+    assert verify(open_store(root))["ok"]

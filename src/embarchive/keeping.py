@@ -50,7 +50,7 @@ def compact(shell: Shell, archive: str, below: int | None) -> None:
     click.option(
         "--lists",
         type=click.IntRange(1, 1 << 15),
-        help="Default 12 times the cube root of the rows.",
+        help="Default 12 cbrt(rows).",
     ),
 )
 def overview(shell: Shell, archive: str, lists: int | None) -> None:

@@ -21,7 +21,7 @@ from embarchive.manifest import ShardRow, Space, TableRef, object_path
 from embarchive.overview import Lists
 from embarchive.progress import Report
 from embarchive.rows import binary, bit_rows, embeddings
-from embarchive.segments import Writer, coded, grouped
+from embarchive.segments import Writer, coded, grouped, longest
 from embarchive.storage import Store
 from embarchive.store import HttpStore
 
@@ -32,9 +32,9 @@ _TURN = 256
 def make(store: Store, *, lists: int | None = None, progress: Report) -> dict[str, Any]:
     """Write lists of all rows of all spaces and commit them as the archive's overview.
 
-    lists: of a space, default twelve times the cube root of its rows. All vectors are read twice; the
-    temporary folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes, and
-    what share of the shards they are. Raises BadInput for http(s) and an archive without rows,
+    lists: of a space, default twelve times the cube root of its rows. All vectors are read twice;
+    the temporary folder holds codes of all rows meanwhile. Gives generation, lists, rows, bytes,
+    and what share of the shards they are. Raises BadInput for http(s) and an archive without rows,
     Conflict when another committer was first.
     """
     if isinstance(store, HttpStore):
@@ -124,16 +124,21 @@ def merge(store: Store, *, progress: Report) -> int:
     many segments went. Raises as `make`."""
     archive = Archive(store)
     index = archive.overview.index
-    if index is None or len(index) == len(index.group_by(["space_id", "list"]).aggregate([])):
+    every = [(space, archive.overview.lists(space)) for space in archive.spaces]
+    held = [(space, lists) for space, lists in every if lists is not None]
+    if index is None or len(index) == sum(_fewest(lists) for _, lists in held):
         return 0
     rows: list[dict[str, Any]] = []
-    for space in archive.spaces:
-        lists = archive.overview.lists(space)
-        if lists is not None:
-            rows += _merged(archive, store, space, lists, progress)
+    for space, lists in held:
+        rows += _merged(archive, store, space, lists, progress)
     data = inverted.dump_index(inverted.index_table(rows))
     put(store, archive.head, data, len(rows))
     return len(index) - len(rows)
+
+
+def _fewest(lists: Lists) -> int:
+    """Segments that the lists of a space need."""
+    return int(np.sum(-(-lists.rows // longest(lists.coarse.dim))))
 
 
 def _merged(

@@ -84,13 +84,19 @@ def coded(reader: Reader, coarse: Coarse, shards: Sequence[ShardRow]) -> Iterato
 
 
 def grouped(lists: NDArray[np.int32], cells: Cells, codes: Codes) -> Iterator[Segment]:
-    """Rows as one segment a list, by number."""
+    """Rows as one segment a list, by number, or as several where equal rows make it too long."""
     order = np.argsort(lists, kind="stable")
     numbers, starts = np.unique(lists[order], return_index=True)
     ends = [*starts[1:].tolist(), len(order)]
     for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True):
-        some = order[start:end]
-        yield inverted.pack_segment(number, codes[some], cells[some])
+        for first in range(start, end, longest(codes.shape[1])):
+            some = order[first : min(end, first + longest(codes.shape[1]))]
+            yield inverted.pack_segment(number, codes[some], cells[some])
+
+
+def longest(dim: int) -> int:
+    """Rows of `dim` numbers that a segment holds at most."""
+    return max(1, inverted.MAX_CODES // dim)
 
 
 def extended(store: Store, base: Generation, fresh: Iterable[ShardRow]) -> TableRef | None:
