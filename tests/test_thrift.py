@@ -41,12 +41,10 @@ def test_what_is_found_is_what_parsing_gives(footer):
         start = thrift.find_field(footer, 0, number)
         items = fields[number][1][1]
         assert thrift.parse_list(footer, start) == items
-        for at, item in enumerate(items):
-            found = thrift.find_item(footer, start, at)
-            assert thrift.parse_struct(footer, found)[0] == item
-        for none in (len(items), 10_000):
-            with pytest.raises(Damaged):
-                thrift.find_item(footer, start, none)
+        found = thrift.find_items(footer, start)
+        assert [thrift.parse_struct(footer, at)[0] for at in found] == items
+        assert thrift.find_items(footer, start, 2) == found[:2]
+    assert set(thrift.find_fields(footer, 0, (4, 77, 3))) == {3, 4}
     with pytest.raises(Damaged, match="field 77"):
         thrift.find_field(footer, 0, 77)
 
@@ -56,7 +54,7 @@ def test_what_is_cut_off_is_refused(footer, cut):
     with pytest.raises(Damaged, match="readable metadata"):
         thrift.parse_struct(footer[:cut])
     with pytest.raises(Damaged):
-        thrift.find_item(footer[:cut], thrift.find_field(footer[:cut], 0, 4), 0)
+        thrift.find_items(footer[:cut], thrift.find_field(footer[:cut], 0, 4))
         thrift.find_field(footer[:cut], 0, 77)
 
 

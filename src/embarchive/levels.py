@@ -61,8 +61,9 @@ def _rows(
     file = reader.pyramid(ref)
     tail, dim = file.range(ref.length - ref.footer_length, ref.length), _dim(reader)
     metadata = pyramid.parse_footer(tail, dim, ref)
+    limits = pyramid.limits(tail, metadata, ref)
     groups = sorted(
-        set(row_groups(metadata, wanted)) & set(pyramid.groups_of(metadata, space_id, level))
+        set(row_groups(limits, wanted)) & set(pyramid.groups_of(limits, space_id, level))
     )
     names = [name for name in pyramid.schema(dim).names if name != "bbox"]
     file.fetch(column_ranges(metadata, groups, names))

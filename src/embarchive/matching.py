@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embarchive.errors import Damaged
 from embarchive.filters import Filter, row_mask
+from embarchive.footers import SHARD, Limits, group_limits
 from embarchive.held import ShardFile
 from embarchive.pages import Chunk, Pages
 from embarchive.rows import ORDER
@@ -27,6 +30,14 @@ class Footer:
 
     metadata: pq.FileMetaData
     pages: Pages
+
+    @cached_property
+    def limits(self) -> list[Limits]:
+        """Least and greatest values of its row groups. Raises Damaged."""
+        count = self.metadata.num_row_groups
+        if len(self.pages.groups) != count:
+            raise Damaged(f"shard: expected {count} row groups, found {len(self.pages.groups)}")
+        return group_limits(self.pages.footer, self.pages.groups, SHARD)
 
     def ranges(self, groups: Sequence[int], names: Sequence[str]) -> list[tuple[int, int]]:
         """Bytes [start, end) of columns of row groups."""

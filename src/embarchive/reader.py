@@ -183,7 +183,8 @@ class Reader:
         if read.whole:
             file.fetch_whole()
         footer = self._footer(shard, file)
-        groups = row_groups(footer.metadata, wanted)
+        every = range(footer.metadata.num_row_groups)
+        groups = list(every) if wanted.everything else row_groups(footer.limits, wanted)
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
         if wanted.everything:
