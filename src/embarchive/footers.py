@@ -11,11 +11,20 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from embarchive.errors import Damaged
 from embarchive.parts import CELL
-from embarchive.thrift import find_field, find_fields, find_items, parse_list, parse_struct
+from embarchive.thrift import (
+    BINARY,
+    LIST,
+    dump_struct,
+    find_field,
+    find_fields,
+    find_items,
+    parse_struct,
+)
 
 # Fields of Parquet's structs, parquet.thrift of apache/parquet-format; of statistics the newer pair
 # of least and greatest, then the older.
@@ -33,6 +42,12 @@ class Leaf:
     path: str
     kind: str
     read: Callable[[bytes], Any]
+
+    @cached_property
+    def stored(self) -> bytes:
+        """The path as a column's metadata have it."""
+        names = self.path.encode().split(b".")
+        return dump_struct({1: (LIST, (BINARY, names))})[1:-1]
 
 
 def _number(form: str) -> Callable[[bytes], Any]:
@@ -99,9 +114,8 @@ def _limits(footer: bytes, place: int, leaves: Sequence[Leaf], name: str) -> Lim
     found = {}
     for leaf, at in zip(leaves, columns, strict=True):
         fields = find_fields(footer, find_field(footer, at, _CHUNK_META), (_PATH, _STATISTICS))
-        path = parse_list(footer, fields[_PATH]) if _PATH in fields else None
-        if path != leaf.path.encode().split(b"."):
-            raise Damaged(f"{name}: expected a column {leaf.path}, found {str(path)[:60]}")
+        if not footer.startswith(leaf.stored, fields.get(_PATH, len(footer))):
+            raise Damaged(f"{name}: expected a column {leaf.path}, found another")
         pair = _pair(footer, fields[_STATISTICS]) if _STATISTICS in fields else None
         if pair is not None:
             found[leaf.path] = _read(leaf, pair, name)

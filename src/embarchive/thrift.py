@@ -18,29 +18,33 @@ _DEEPEST = 32
 
 
 def _plain() -> re.Pattern[bytes]:
-    """Fields of numbers, of lists of them, and of structs and lists of structs of these."""
+    """Fields of numbers, short texts, short lists of them, and structs of these, alone or in short
+    lists. What one byte begins ends in one way: nothing is tried twice."""
 
     def heads(*kinds: int) -> bytes:
         found = (bytes([step << 4 | kind]) for kind in kinds for step in range(1, 16))
         return b"[" + b"".join(map(re.escape, found)) + b"]"
 
-    def lists(kinds: Sequence[int], item: bytes) -> bytes:
-        counts = range(15)
-        first = [b"".join(re.escape(bytes([n << 4 | kind])) for kind in kinds) for n in counts]
-        some = b"|".join(b"[%b](?:%b){%d}" % (first[n], item, n) for n in counts)
-        return b"%b(?:%b)" % (heads(LIST), some)
+    def lists(kinds: Sequence[int], item: bytes, most: int) -> bytes:
+        some = []
+        for n in range(most + 1):
+            first = b"".join(re.escape(bytes([n << 4 | kind])) for kind in kinds)
+            some.append(b"[%b](?:%b){%d}" % (first, item, n))
+        return b"%b(?:%b)" % (heads(LIST), b"|".join(some))
 
     numbers = (I16, I32, I64)
     number = rb"[\x80-\xff]*+[\x00-\x7f]"
-    flat = b"|".join(
-        (heads(TRUE, FALSE), b"%b%b" % (heads(*numbers), number), lists(numbers, number))
-    )
-    struct = b"(?:%b)*+\\x00" % flat
-    parts = (flat, b"%b%b" % (heads(STRUCT), struct), lists((STRUCT,), struct))
-    return re.compile(b"(?:%b)*+" % b"|".join(parts), re.DOTALL)
+    text = b"(?:%b)" % b"|".join(b"%b.{%d}" % (re.escape(bytes([n])), n) for n in range(17))
+    flat = b"|".join((
+        heads(TRUE, FALSE), heads(*numbers) + number, heads(BINARY) + text,
+        lists(numbers, number, 4), lists((BINARY,), text, 3),
+    ))  # fmt: skip
+    struct = rb"(?:%b)*+\x00" % flat
+    inner = b"|".join((flat, heads(STRUCT) + struct, lists((STRUCT,), struct, 4)))
+    return re.compile(b"(?:%b)*+" % inner, re.DOTALL)
 
 
-# Most of a footer is skipped, and most of that is numbers: not worth a step of Python each.
+# Most of a footer is skipped, and most of that is small: not worth a step of Python each.
 _PLAIN = _plain()
 
 
