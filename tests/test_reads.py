@@ -44,8 +44,10 @@ def big():
 
 
 def limits_of(shard):
+    metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
     footer = footers.footer_of(shard.data)
-    return footers.group_limits(footer, footers.group_places(footer), footers.SHARD)
+    places = footers.group_places(footer)
+    return footers.Groups(footer, places, metadata, footers.SHARD).limits
 
 
 @given(st.sets(NAMES, max_size=4), st.lists(NAMES, min_size=1, max_size=5))

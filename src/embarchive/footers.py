@@ -1,18 +1,20 @@
 """What stands in a Parquet footer beside what Arrow tells of it: where its row groups begin, and
-the least and greatest values that their statistics say.
+the least and greatest values that their statistics say, and where their columns lie.
 
-Arrow's own access to statistics ends the process where they are of another length than their type:
-they are read here, and strictly.
+Arrow's own access to a column's metadata ends the process where they are not as they should be:
+statistics of another length than their type, say. They are read here, and strictly.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from embarchive.errors import Damaged
 from embarchive.parts import CELL
@@ -23,13 +25,16 @@ from embarchive.thrift import (
     find_field,
     find_fields,
     find_items,
+    parse_number,
     parse_struct,
 )
 
 # Fields of Parquet's structs, parquet.thrift of apache/parquet-format; of statistics the newer pair
 # of least and greatest, then the older.
-_GROUPS, _COLUMNS, _CHUNK_META, _PATH, _STATISTICS = 4, 1, 3, 3, 12
+_GROUPS, _COLUMNS, _CHUNK_META = 4, 1, 3
+_PATH, _PACKED, _DATA_AT, _DICTIONARY_AT, _STATISTICS = 3, 7, 9, 11, 12
 _PAIRS = ((6, 5), (2, 1))
+_LONGEST = 256 << 20
 
 Limits = dict[str, tuple[Any, Any]]
 
@@ -99,27 +104,79 @@ def group_places(footer: bytes) -> list[int]:
     return find_items(footer, find_field(footer, 0, _GROUPS))
 
 
-def group_limits(
-    footer: bytes, places: Sequence[int], leaves: Sequence[Leaf], name: str = "shard"
-) -> list[Limits]:
-    """Least and greatest value by path for each row group, where its statistics say them; leaves:
-    the first of the schema, in its order. Raises Damaged."""
-    return [_limits(footer, place, leaves, name) for place in places]
+class Groups:
+    """The row groups of a file: what its footer says of each, read when it is asked for and kept.
 
+    places: as of `group_places`; metadata: of the same footer, its schema checked; leaves: of which
+    there are limits, the first of the schema in its order. Raises Damaged.
+    """
 
-def _limits(footer: bytes, place: int, leaves: Sequence[Leaf], name: str) -> Limits:
-    columns = find_items(footer, find_field(footer, place, _COLUMNS), len(leaves))
-    if len(columns) < len(leaves):
-        raise Damaged(f"{name}: expected {len(leaves)} columns or more, found {len(columns)}")
-    found = {}
-    for leaf, at in zip(leaves, columns, strict=True):
-        fields = find_fields(footer, find_field(footer, at, _CHUNK_META), (_PATH, _STATISTICS))
-        if not footer.startswith(leaf.stored, fields.get(_PATH, len(footer))):
-            raise Damaged(f"{name}: expected a column {leaf.path}, found another")
-        pair = _pair(footer, fields[_STATISTICS]) if _STATISTICS in fields else None
-        if pair is not None:
-            found[leaf.path] = _read(leaf, pair, name)
-    return found
+    def __init__(
+        self,
+        footer: bytes,
+        places: Sequence[int],
+        metadata: pq.FileMetaData,
+        leaves: Sequence[Leaf],
+        name: str = "shard",
+    ) -> None:
+        if len(places) != metadata.num_row_groups:
+            expected = f"{metadata.num_row_groups} row groups"
+            raise Damaged(f"{name}: expected {expected}, found {len(places)}")
+        self._footer, self._places, self._leaves, self._name = footer, places, leaves, name
+        leaf_paths = (metadata.schema.column(at).path for at in range(metadata.num_columns))
+        self._tops = [path.partition(".")[0] for path in leaf_paths]
+        self._ranges: dict[int, list[tuple[int, int]]] = {}
+
+    @cached_property
+    def limits(self) -> list[Limits]:
+        """Least and greatest value by path for each row group, where its statistics say them.
+        Raises Damaged."""
+        return [self._limits_of(place) for place in self._places]
+
+    def ranges(self, groups: Iterable[int], columns: Iterable[str]) -> list[tuple[int, int]]:
+        """Bytes [start, end) of top-level columns of row groups, in file order. Raises Damaged."""
+        wanted = set(columns)
+        found = []
+        for group in groups:
+            if group not in self._ranges:
+                self._ranges[group] = self._ranges_of(self._places[group])
+            own = zip(self._tops, self._ranges[group], strict=True)
+            found += [span for name, span in own if name in wanted]
+        return sorted(found)
+
+    def _limits_of(self, place: int) -> Limits:
+        found = {}
+        for leaf, at in zip(self._leaves, self._columns(place, len(self._leaves)), strict=True):
+            fields = self._meta(at, (_PATH, _STATISTICS))
+            if not self._footer.startswith(leaf.stored, fields.get(_PATH, len(self._footer))):
+                raise Damaged(f"{self._name}: expected a column {leaf.path}, found another")
+            pair = _pair(self._footer, fields[_STATISTICS]) if _STATISTICS in fields else None
+            if pair is not None:
+                found[leaf.path] = _read(leaf, pair, self._name)
+        return found
+
+    def _ranges_of(self, place: int) -> list[tuple[int, int]]:
+        found = []
+        for at in self._columns(place, len(self._tops)):
+            fields = self._meta(at, (_PACKED, _DATA_AT, _DICTIONARY_AT))
+            values = {key: parse_number(self._footer, where) for key, where in fields.items()}
+            start = values.get(_DATA_AT, 0)
+            start = min(start, values.get(_DICTIONARY_AT, start))
+            end = start + values.get(_PACKED, 0)
+            if not 4 <= start < end <= _LONGEST:
+                expected = "a column inside the file"
+                raise Damaged(f"{self._name}: expected {expected}, found bytes {start} to {end}")
+            found.append((start, end))
+        return found
+
+    def _columns(self, place: int, count: int) -> list[int]:
+        found = find_items(self._footer, find_field(self._footer, place, _COLUMNS), count)
+        if len(found) < count:
+            raise Damaged(f"{self._name}: expected {count} columns, found {len(found)}")
+        return found
+
+    def _meta(self, place: int, wanted: Sequence[int]) -> dict[int, int]:
+        return find_fields(self._footer, find_field(self._footer, place, _CHUNK_META), wanted)
 
 
 def _pair(footer: bytes, place: int) -> tuple[Any, Any] | None:

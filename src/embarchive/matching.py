@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embarchive.errors import Damaged
 from embarchive.filters import Filter, row_mask
-from embarchive.footers import SHARD, Limits, group_limits
+from embarchive.footers import SHARD, Groups
 from embarchive.held import ShardFile
 from embarchive.pages import Chunk, Pages
 from embarchive.rows import ORDER
-from embarchive.shards import HEAD_CHUNK, HEAD_COLUMNS, column_ranges, read_rows
+from embarchive.shards import HEAD_CHUNK, HEAD_COLUMNS, read_rows
 
 Rows = NDArray[np.int64]
 
@@ -32,16 +31,13 @@ class Footer:
     pages: Pages
 
     @cached_property
-    def limits(self) -> list[Limits]:
-        """Least and greatest values of its row groups. Raises Damaged."""
-        count = self.metadata.num_row_groups
-        if len(self.pages.groups) != count:
-            raise Damaged(f"shard: expected {count} row groups, found {len(self.pages.groups)}")
-        return group_limits(self.pages.footer, self.pages.groups, SHARD)
+    def groups(self) -> Groups:
+        """Its row groups. Raises Damaged."""
+        return Groups(self.pages.footer, self.pages.groups, self.metadata, SHARD)
 
     def ranges(self, groups: Sequence[int], names: Sequence[str]) -> list[tuple[int, int]]:
         """Bytes [start, end) of columns of row groups."""
-        return column_ranges(self.metadata, groups, names)
+        return self.groups.ranges(groups, names)
 
     def starts(self, groups: Sequence[int]) -> Rows:
         """The first row of each of some row groups, put one after another, and their number."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from embarchive import digests, rows
 from embarchive.cellmeans import NO_FIRST, NO_LAST, Cells, coarser, codes_of
 from embarchive.errors import Damaged, UnknownVersion
-from embarchive.footers import PYRAMID, Limits, footer_of, group_limits, group_places
+from embarchive.footers import PYRAMID, Groups, Limits, footer_of, group_places
 from embarchive.geohash import LONGEST
 from embarchive.parts import CELL, SHA, PyramidRef
 
@@ -195,14 +195,10 @@ def counts(table: pa.Table) -> dict[tuple[str, int], int]:
     return {(row["space_id"], row["level"]): row["count_sum"] for row in found}
 
 
-def limits(tail: bytes, metadata: pq.FileMetaData, ref: PyramidRef) -> list[Limits]:
-    """Least and greatest values of the row groups of a table by its last bytes. Raises Damaged."""
+def row_groups(tail: bytes, metadata: pq.FileMetaData, ref: PyramidRef) -> Groups:
+    """The row groups of a table, by its last bytes and their metadata. Raises Damaged."""
     footer = footer_of(tail, _name(ref))
-    places = group_places(footer)
-    if len(places) != metadata.num_row_groups:
-        expected = f"{metadata.num_row_groups} row groups"
-        raise Damaged(f"{_name(ref)}: expected {expected}, found {len(places)}")
-    return group_limits(footer, places, PYRAMID, _name(ref))
+    return Groups(footer, group_places(footer), metadata, PYRAMID, _name(ref))
 
 
 def groups_of(limits: Sequence[Limits], space_id: str | None, level: int | None) -> list[int]:

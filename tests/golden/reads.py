@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from unittest.mock import patch
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from archives import EMB, make_table
 
 from embarchive import filters, footers, reads, shards
@@ -37,8 +39,9 @@ def make():
     extents = _extents(table)
     with patch.object(shards, "ROW_GROUP", 40):
         shard = shards.write_shard(table, EMB)
-    footer = footers.footer_of(shard.data)
-    groups = footers.group_limits(footer, footers.group_places(footer), footers.SHARD)
+    metadata, footer = pq.read_metadata(pa.BufferReader(shard.data)), footers.footer_of(shard.data)
+    places = footers.group_places(footer)
+    groups = footers.Groups(footer, places, metadata, footers.SHARD).limits
     wanted = [filters.make_filter(f.get("bbox"), None, f.get("geohash"), f.get("datetime"))
               for f in FILTERS]  # fmt: skip
     return {
