@@ -41,6 +41,22 @@ def bytes_of(root, shard):
     return (root / f"embeddings/gh={shard.prefix}/{shard.sha256}.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_range_beyond_the_end_is_damage_that_names_shard_and_end(archive, whole):
+    shard = largest(archive)
+    file = archive.reader.file(shard)
+    if whole:
+        file.fetch_whole()
+    end = shard.length
+    for wrong in ((end - 5, end + 1), (end + 9, end + 10), (1 << 40, 1 << 41), (-1, 4), (9, 8)):
+        said = f"{shard.sha256}.* at {end}, found {wrong[0]} to {wrong[1]}$"
+        with pytest.raises(Damaged, match=said):
+            file.range(*wrong)
+        with pytest.raises(Damaged, match=said):
+            file.fetch([(4, 9), wrong])
+    assert len(file.range(0, end)) == end
+
+
 def test_the_cache_forgets_what_was_not_used_for_longest():
     cache = Cache(limit=30)
     for number in range(3):

@@ -21,7 +21,7 @@ PURE = """
     polygons itemtable grid resample tiles regions compiled bitcount quantize rows shortlist best
     filters model tensors quantisers coarse rangecoder contexts transform fidelity refine layer
     codes fit_quantisers fit_fidelity components baselines sizing tile2vec drift choice indices
-    cellmeans pyramid partition parts partrefs inverted manifest headers shards thrift pages
+    cellmeans pyramid partition parts partrefs inverted manifest headers shards thrift footers pages
     collection search reads exemplars change views interpolation queries welcome measures
 """.split()
 ALSO_PURE = {

@@ -1,13 +1,18 @@
 """Rows that a filter wants, read by pages or whole columns, are those of a filter over all rows."""
 
+from types import SimpleNamespace
+from unittest.mock import patch
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from archives import make_archive, without_heads
+from archives import EMB, make_archive, make_table, without_heads
 
 import embarchive
-from embarchive import matching, reader
+from embarchive import footers, held, matching, reader, reads, shards, thrift
+from embarchive.errors import Damaged, EmbarchiveError
 from embarchive.filters import Filter, make_filter, row_mask
+from embarchive.pages import Pages
 from embarchive.rows import schema
 
 COLUMNS = [*schema(64, 128).names]
@@ -74,3 +79,44 @@ def test_a_column_is_read_whole_where_most_of_its_pages_are_wanted(root, table, 
         archive.reader.rows(archive.plan(wanted), wanted, ["embedding"])
         assert ("embedding" in taken) is by_pages
         assert any("embedding" in columns for columns in read) is not by_pages
+
+
+@pytest.mark.parametrize("asked", ["everything", "small box", "cells of all places"])
+def test_hostile_footers_are_refused_or_read_and_end_no_process(table, asked):
+    with patch.object(shards, "ROW_GROUP", 512):
+        shard = shards.write_shard(make_table(1500, dates=2), EMB)
+    wanted = {"everything": Filter(), **filters(table)}[asked]
+    size = len(footers.footer_of(shard.data))
+    rng, seen = np.random.default_rng(len(asked)), set()
+    for _ in range(150):
+        data = bytearray(shard.data)
+        for at in rng.integers(len(data) - 8 - size, len(data) - 8, int(rng.integers(1, 4))):
+            data[at] = int(rng.integers(256))
+        try:
+            seen.add(len(rows_of(bytes(data), shard.footer_length, wanted)) >= 0)
+        except EmbarchiveError as error:
+            assert "\n" not in str(error)
+            seen.add(type(error).__name__)
+    assert {True, "Damaged"} <= seen
+
+
+def test_a_histogram_of_another_length_ends_no_process():
+    shard = shards.write_shard(make_table(300), EMB)
+    fields, _ = thrift.parse_struct(footers.footer_of(shard.data))
+    for column in fields[4][1][1][0][1][1][1]:
+        column[3][1][16] = (thrift.STRUCT, {2: (thrift.LIST, (thrift.I64, [1] * 5))})
+    footer = thrift.dump_struct(fields)
+    body = shard.data[: -shard.footer_length]
+    data = body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(Damaged, match=r"^shard: expected "):
+        rows_of(data, len(data) - len(body), Filter(geohash=("u",)))
+
+
+def rows_of(data, footer_length, wanted):
+    """Rows as a reader takes them from bytes that it has checked by their hash."""
+    whole = SimpleNamespace(path="shard", rather_whole=lambda _: True, whole=lambda: data)
+    file = held.ShardFile(SimpleNamespace(sha256="", length=len(data)), whole, held.Cache())
+    tail = data[-footer_length:]
+    footer = matching.Footer(shards.parse_footer(tail, 64, 128), Pages(tail, len(data)))
+    groups = reads.row_groups(footer.groups.limits, wanted)
+    return matching.matching(file, footer, groups, wanted, schema(64, 128))

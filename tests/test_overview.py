@@ -19,6 +19,7 @@ from embarchive import (
     grid,
     inverted,
     make_overview,
+    parts,
     reader,
     rows,
     shards,
@@ -26,6 +27,7 @@ from embarchive import (
 from embarchive.additions import Addition, add_to_archive
 from embarchive.coarse import Coarse
 from embarchive.collect import collect
+from embarchive.commit import Draft, commit
 from embarchive.errors import BadInput, Conflict, Damaged
 from embarchive.manifest import Space
 from embarchive.quantize import fit_simhash
@@ -195,6 +197,17 @@ def test_what_is_appended_is_found_without_touching_old_lists(root, few):
     assert verify(open_store(root))["ok"]
 
 
+def test_an_append_beyond_what_a_reader_takes_commits_nothing(root, monkeypatch):
+    before = embarchive.open_archive(root)
+    held = len(before.overview.index)
+    monkeypatch.setattr(parts, "MAX_TABLE_ROWS", held)
+    expected = f"^overview: expected at most {held} segments, found [0-9]+; run embarchive compact$"
+    with pytest.raises(BadInput, match=expected):
+        append(root, ["u3b"], 900)
+    assert embarchive.open_archive(root).generation == before.generation
+    assert verify(open_store(root))["ok"]
+
+
 def test_the_same_rows_again_add_nothing(root):
     before = embarchive.open_archive(root)
     again = append(root, PREFIXES, 100)
@@ -254,14 +267,10 @@ def test_a_flipped_bit_in_a_list_is_refused(root, few):
     assert not verify(open_store(root))["ok"]
 
 
-def test_an_index_that_misstates_a_list_is_found_by_verify(root):
-
-    from embarchive.commit import Draft, commit
-
+def with_index(root, change):
+    """The archive with another index, whose rows `change` made."""
     store, archive = open_store(root), embarchive.open_archive(root)
-    wrong = archive.overview.index.to_pylist()
-    wrong[0]["digest"] = bytes(16)
-    data = inverted.dump_index(inverted.index_table(wrong))
+    data = inverted.dump_index(inverted.index_table(change(archive.overview.index.to_pylist())))
     sha = _put(store, "overview", data)
 
     def build(head):
@@ -269,7 +278,32 @@ def test_an_index_that_misstates_a_list_is_found_by_verify(root):
         return Draft(replace(head.generation, overview=ref))
 
     commit(store, build)
-    found = verify(store)
+
+
+def test_lists_of_other_rows_than_a_space_has_are_found_by_verify(root):
+    append(root, ["u3b"], 900, "other-1")
+    with_index(root, lambda rows: [{**rows[0], "rows": rows[0]["rows"] + 1}, *rows[1:]])
+    found = verify(open_store(root))
+    said = [f"{bad['expected']}, {bad['found']}" for bad in found["bad"]]
+    assert said == [f"{4 * ROWS} rows in space made-1, {4 * ROWS + 1}"]
+
+
+@pytest.mark.parametrize("offset", [0, 1, -1])
+def test_lists_that_share_bytes_are_refused(root, offset):
+    rows = embarchive.open_archive(root).overview.index.to_pylist()
+    rows = [row for row in rows if row["file"] == rows[0]["file"]]
+    again = {**rows[3], "offset": rows[3]["offset"] + offset}
+    table = inverted.index_table([*rows, again])
+    said = "^overview: expected lists beside each other, found bytes [0-9]+-[0-9]+ and .* one file$"
+    with pytest.raises(Damaged, match=said):
+        inverted.parse_index(parts.dump_table(table, "overview"))
+    with pytest.raises(BadInput, match=said):
+        inverted.dump_index(table)
+
+
+def test_an_index_that_misstates_a_list_is_found_by_verify(root):
+    with_index(root, lambda rows: [{**rows[0], "digest": bytes(16)}, *rows[1:]])
+    found = verify(open_store(root))
     assert not found["ok"] and "list" in found["bad"][0]["object"]
 
 

@@ -98,3 +98,10 @@ def test_a_few_cells_of_a_large_shard_take_few_bytes(tmp_path):
     every = archive.select(columns=columns)
     assert few.equals(every.filter(pa.compute.is_in(every["geohash"], pa.array(names))))
     assert few.schema == every.schema and len(few) == 2
+
+
+def test_rows_beyond_those_of_the_pages_are_damage(shard):
+    chunk = pages_of(shard).chunk(0, "embedding")
+    assert chunk.ranges(np.array([shards.ROW_GROUP - 1]))
+    with pytest.raises(Damaged, match="expected 8193 rows in pages, found 8192"):
+        chunk.ranges(np.array([5, shards.ROW_GROUP]))

@@ -106,6 +106,13 @@ def test_a_wrong_value_in_a_column_is_damaged(key, value):
         partrefs.parse_parts({**columns, key: [value, *columns[key][1:]]}, "parts")
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_time_that_is_in_no_year_of_utc_is_damaged(text):
+    columns = partrefs.part_columns(REFS)
+    with pytest.raises(Damaged, match=r"^parts datetime_min: expected years 1 to 9999 .*, found '"):
+        partrefs.parse_parts({**columns, "datetime_min": [text, None]}, "parts")
+
+
 @pytest.mark.parametrize("values", [None, 5, "parts", {}, {"prefix": []}])
 def test_what_are_no_columns_is_damaged(values):
     with pytest.raises(Damaged, match=r"^parts: expected keys "):

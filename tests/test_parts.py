@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import duckdb
 import fakes
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -67,6 +68,24 @@ def test_a_hostile_row_is_neither_read_nor_written(wrong):
         parts.parse_part(parts.dump_table(table, "part"))
     with pytest.raises(BadInput, match="part"):
         parts.dump_part(table)
+
+
+@pytest.mark.parametrize("micros", [1 << 62, -(1 << 62), parts.YEARS[0] - 1, parts.YEARS[1] + 1])
+@pytest.mark.parametrize("column", ["datetime_min", "datetime_max"])
+def test_a_time_in_no_year_that_python_has_is_neither_read_nor_written(column, micros):
+    table = parts.part_table(ROWS)
+    at, kind = table.schema.get_field_index(column), table.schema.field(column)
+
+    def with_time(last):
+        times = pa.array([0] * (len(table) - 1) + [last], pa.int64()).cast(kind.type)
+        return table.set_column(at, kind, times)
+
+    with pytest.raises(Damaged, match=f"^part: expected {column} in .*, found .*$"):
+        parts.parse_part(parts.dump_table(with_time(micros), "part"))
+    with pytest.raises(BadInput, match=column):
+        parts.dump_part(with_time(micros))
+    within = with_time(min(max(micros, parts.YEARS[0]), parts.YEARS[1]))
+    assert parts.part_ref(parts.parse_part(parts.dump_part(within)), "a" * 64, 1).rows == 15
 
 
 def test_a_part_that_its_reference_does_not_describe_is_damaged():

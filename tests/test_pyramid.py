@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from archives import make_table
 
-from embarchive import digests, pyramid
+from embarchive import digests, footers, pyramid, thrift
 from embarchive.cellmeans import cells_of_rows, coarser
 from embarchive.errors import Damaged, UnknownVersion
 from embarchive.pyramid import affordable, cells_of, check_ref, counts, dump, levels, parse
@@ -46,13 +46,27 @@ def test_row_groups_hold_one_level_of_one_space(monkeypatch):
     monkeypatch.setattr(pyramid, "GROUP_ROWS", 16)
     made = dump({"a": CELLS, "b": CELLS}, 64)
     metadata = pq.read_metadata(io.BytesIO(made.data))
-    per_level = [pyramid.groups_of(metadata, "a", level) for level in range(1, 6)]
+    limits = pyramid.row_groups(made.data, metadata, made.ref).limits
+    per_level = [pyramid.groups_of(limits, "a", level) for level in range(1, 6)]
     assert [len(one) for one in per_level] == [
         -(-len(coarser(CELLS, level)) // 16) if level < 5 else -(-len(CELLS) // 16)
         for level in range(1, 6)
     ]
-    assert len(pyramid.groups_of(metadata, None, None)) == metadata.num_row_groups
-    assert len(pyramid.groups_of(metadata, "c", 3)) == 0
+    assert len(pyramid.groups_of(limits, None, None)) == metadata.num_row_groups
+    assert len(pyramid.groups_of(limits, "c", 3)) == 0
+
+
+@pytest.mark.parametrize(("leaf", "value"), [(0, b"\xff"), (1, b"\1"), (1, b""), (2, b"ail")])
+def test_hostile_statistics_are_damaged(leaf, value):
+    made = dump({"a": CELLS}, 64)
+    metadata = pq.read_metadata(io.BytesIO(made.data))
+    fields, _ = thrift.parse_struct(footers.footer_of(made.data))
+    held = fields[4][1][1][0][1][1][1][leaf][3][1][12][1]
+    held[5] = held[6] = (thrift.BINARY, value)
+    footer = thrift.dump_struct(fields)
+    with pytest.raises(Damaged, match=r"^pyramid \w+: expected .*, found .*$"):
+        tail = footer + len(footer).to_bytes(4, "little") + b"PAR1"
+        _ = pyramid.row_groups(tail, metadata, made.ref).limits
 
 
 def test_what_is_affordable_stays_below_what_a_reader_takes():

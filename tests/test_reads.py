@@ -8,7 +8,7 @@ from archives import EMB, FIRST, make_cells, make_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embarchive import grid, reads, shards
+from embarchive import footers, grid, reads, shards
 from embarchive.filters import Filter, make_filter, row_mask
 from embarchive.manifest import ShardRow, part_table
 
@@ -43,6 +43,13 @@ def big():
     return table, shards.write_shard(table, EMB)
 
 
+def limits_of(shard):
+    metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
+    footer = footers.footer_of(shard.data)
+    places = footers.group_places(footer)
+    return footers.Groups(footer, places, metadata, footers.SHARD).limits
+
+
 @given(st.sets(NAMES, max_size=4), st.lists(NAMES, min_size=1, max_size=5))
 def test_names_in_a_range_are_never_missed(asked, stored):
     meets = any(name.startswith(start) for name in stored for start in asked)
@@ -68,10 +75,10 @@ def test_a_name_outside_the_range_prunes():
 def test_row_groups_left_out_hold_no_matching_row(big, asked):
     table, shard = big
     wanted = make_filter(**asked)
-    metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
-    kept = reads.row_groups(metadata, wanted)
+    limits = limits_of(shard)
+    kept = reads.row_groups(limits, wanted)
     mask = row_mask(table, wanted)
-    for group in set(range(metadata.num_row_groups)) - set(kept):
+    for group in set(range(len(limits))) - set(kept):
         assert not mask[group * 8192 : (group + 1) * 8192].any()
     assert mask.any()
 
@@ -81,8 +88,9 @@ def test_a_small_box_reads_one_row_group_of_three(big):
     metadata = shards.parse_footer(shard.data[-shard.footer_length :], 64, 128)
     cell = grid.bounds(np.array([table["geohash"][5].as_py()]))[0]
     west, south, east, north = cell + np.array([1e-4, 1e-4, -1e-4, -1e-4])
-    assert reads.row_groups(metadata, make_filter((west, south, east, north))) == [0]
-    assert reads.row_groups(metadata, make_filter(when="2022-01-01")) == []
+    limits = limits_of(shard)
+    assert reads.row_groups(limits, make_filter((west, south, east, north))) == [0]
+    assert reads.row_groups(limits, make_filter(when="2022-01-01")) == []
     few, every = (reads.range_bytes(metadata, [0, 1, 2], c) for c in (["bits"], table.column_names))
     assert 320_000 <= few < every / 4
 

@@ -1,5 +1,6 @@
 """Thrift compact structs: what was read comes out as it went in, and bad bytes are refused."""
 
+import numpy as np
 import pytest
 from archives import EMB, make_table
 
@@ -41,14 +42,48 @@ def test_what_is_found_is_what_parsing_gives(footer):
         start = thrift.find_field(footer, 0, number)
         items = fields[number][1][1]
         assert thrift.parse_list(footer, start) == items
-        for at, item in enumerate(items):
-            found = thrift.find_item(footer, start, at)
-            assert thrift.parse_struct(footer, found)[0] == item
-        for none in (len(items), 10_000):
-            with pytest.raises(Damaged):
-                thrift.find_item(footer, start, none)
+        found = thrift.find_items(footer, start)
+        assert [thrift.parse_struct(footer, at)[0] for at in found] == items
+        assert thrift.find_items(footer, start, 2) == found[:2]
+    assert set(thrift.find_fields(footer, 0, (4, 77, 3))) == {3, 4}
     with pytest.raises(Damaged, match="field 77"):
         thrift.find_field(footer, 0, 77)
+
+
+def some_struct(rng, depth):
+    """Fields of any type, small and large."""
+    fields, number = {}, 0
+    for _ in range(int(rng.integers(5))):
+        number += int(rng.choice([1, 2, 15, 16, 300]))
+        number = min(number, 32_000)
+        fields[number] = some_value(rng, depth)
+    return fields
+
+
+def some_value(rng, depth):
+    kind = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, *([9, 12] if depth else [])]))
+    size = int(rng.choice([0, 1, 3, 14, 15, 40]))
+    if kind == thrift.LIST:
+        inner, first = some_value(rng, depth - 1)
+        while inner in (thrift.TRUE, thrift.FALSE):
+            inner, first = some_value(rng, depth - 1)
+        return kind, (inner, [first] * size)
+    values = {
+        thrift.TRUE: True, thrift.FALSE: False, thrift.BYTE: 7,
+        thrift.DOUBLE: bytes(range(8)), thrift.BINARY: bytes(rng.bytes(size + 2)),
+        thrift.STRUCT: some_struct(rng, depth - 1) if depth else {},
+    }  # fmt: skip
+    return kind, values.get(kind, int(rng.integers(-(2**63), 2**63 - 1)) >> int(rng.integers(63)))
+
+
+def test_what_is_skipped_is_what_is_parsed():
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        fields = {1: (thrift.STRUCT, some_struct(rng, 3)), 2: (thrift.BINARY, b"after")}
+        data = thrift.dump_struct(fields)
+        at = thrift.find_field(data, 0, 2)
+        assert data[at:] == b"\5after\0"
+        assert thrift.parse_struct(data)[0] == fields
 
 
 @pytest.mark.parametrize("cut", [1, 10, 100, -1])
@@ -56,7 +91,7 @@ def test_what_is_cut_off_is_refused(footer, cut):
     with pytest.raises(Damaged, match="readable metadata"):
         thrift.parse_struct(footer[:cut])
     with pytest.raises(Damaged):
-        thrift.find_item(footer[:cut], thrift.find_field(footer[:cut], 0, 4), 0)
+        thrift.find_items(footer[:cut], thrift.find_field(footer[:cut], 0, 4))
         thrift.find_field(footer[:cut], 0, 77)
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from embarchive import heads
 from embarchive.digests import BLOCK
+from embarchive.errors import Damaged
 from embarchive.heads import WHOLE_BYTES, Head
 from embarchive.store import VerifiedObject
 
@@ -97,7 +98,8 @@ class ShardFile(io.RawIOBase):
         return data
 
     def range(self, start: int, end: int) -> bytes:
-        """Bytes [start, end)."""
+        """Bytes [start, end). Raises Damaged for such as the object does not have."""
+        self._check(start, end)
         whole = self._whole()
         if whole is not None:
             return whole[start:end]
@@ -109,10 +111,13 @@ class ShardFile(io.RawIOBase):
         return b"".join(blocks)[start - first * BLOCK : end - first * BLOCK]
 
     def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Bring the ranges into the cache in as few requests as possible."""
+        """Bring the ranges into the cache in as few requests as possible. Raises Damaged for such
+        as the object does not have."""
+        asked = list(ranges)
+        for start, end in asked:
+            self._check(start, end)
         if self._whole() is not None:
             return
-        asked = list(ranges)
         head = self._head(sum(end - start for start, end in asked))
         left = [(s, e) for s, e in asked if head.get(s, e) is None]
         wanted = {b for s, e in left for b in range(s // BLOCK, (e - 1) // BLOCK + 1)}
@@ -123,6 +128,11 @@ class ShardFile(io.RawIOBase):
         if self._whole() is not None:
             return True
         return all(self._head(end - start).get(start, end) is not None for start, end in ranges)
+
+    def _check(self, start: int, end: int) -> None:
+        if not 0 <= start <= end <= self.shard.length:
+            expected = f"bytes below its end at {self.shard.length}"
+            raise Damaged(f"{self._verified.path}: expected {expected}, found {start} to {end}")
 
     def fetch_whole(self) -> bytes:
         """The whole object, in one request unless it is at hand."""

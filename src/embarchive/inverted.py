@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embarchive import digests
+from embarchive import digests, parts
 from embarchive.errors import BadInput, Damaged
 from embarchive.parts import (
     MAX_LENGTH,
@@ -85,6 +85,9 @@ def sort_index(table: pa.Table) -> pa.Table:
 def dump_index(table: pa.Table) -> bytes:
     """An index as Parquet; equal rows give equal bytes. Raises BadInput for rows that no reader
     would take."""
+    if len(table) > parts.MAX_TABLE_ROWS:
+        expected = f"at most {parts.MAX_TABLE_ROWS} segments"
+        raise BadInput(f"overview: expected {expected}, found {len(table)}; run embarchive compact")
     rows = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
     try:
         _check_index(rows, "overview")
@@ -115,10 +118,25 @@ def _check_index(table: pa.Table, name: str) -> None:
     ends = pa.compute.add(table["offset"], table["length"])
     if pa.compute.any(pa.compute.greater(ends, table["file_length"]), min_count=0).as_py():
         raise Damaged(f"{name}: expected lists inside their files, found one beyond")
+    _check_apart(table, name)
     for key, of in (("space_id", "coarse"), ("coarse", "coarse_length"), ("file", "file_length")):
         pairs = len(table.group_by([key, of]).aggregate([]))
         if pairs != len(table[key].unique()):
             raise Damaged(f"{name}: expected one {of} for each {key}, found several")
+
+
+def _check_apart(table: pa.Table, name: str) -> None:
+    """Raises Damaged where lists of a file overlap: a short index could name the same bytes so
+    often that they unpack to more than there is memory."""
+    files = table["file"].combine_chunks().dictionary_encode().indices.to_numpy()
+    starts, lengths = table["offset"].to_numpy(), table["length"].to_numpy()
+    order = np.lexsort((starts, files))
+    files, starts, ends = files[order], starts[order], (starts + lengths)[order]
+    over = (files[1:] == files[:-1]) & (starts[1:] < ends[:-1])
+    if over.any():
+        at = int(np.argmax(over))
+        found = f"{starts[at]}-{ends[at]} and {starts[at + 1]}-{ends[at + 1]}"
+        raise Damaged(f"{name}: expected lists beside each other, found bytes {found} of one file")
 
 
 def objects(table: pa.Table) -> list[tuple[str, str, int]]:

@@ -17,7 +17,7 @@ from embarchive.manifest import Generation, PyramidRef, ShardRow
 from embarchive.progress import Report
 from embarchive.reader import Reader, expiring
 from embarchive.reads import read_plan, row_groups
-from embarchive.shards import column_ranges, read_rows
+from embarchive.shards import read_rows
 from embarchive.storage import Store
 from embarchive.store import HttpStore
 
@@ -61,11 +61,11 @@ def _rows(
     file = reader.pyramid(ref)
     tail, dim = file.range(ref.length - ref.footer_length, ref.length), _dim(reader)
     metadata = pyramid.parse_footer(tail, dim, ref)
-    groups = sorted(
-        set(row_groups(metadata, wanted)) & set(pyramid.groups_of(metadata, space_id, level))
-    )
+    held = pyramid.row_groups(tail, metadata, ref)
+    own = set(pyramid.groups_of(held.limits, space_id, level))
+    groups = [group for group in row_groups(held.limits, wanted) if group in own]
     names = [name for name in pyramid.schema(dim).names if name != "bbox"]
-    file.fetch(column_ranges(metadata, groups, names))
+    file.fetch(held.ranges(groups, names))
     table = read_rows(file, metadata, groups, names)
     pyramid.check_rows(table, ref, space_id, level)
     return table

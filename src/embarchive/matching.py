@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive.filters import Filter, row_mask
+from embarchive.footers import SHARD, Groups
 from embarchive.held import ShardFile
 from embarchive.pages import Chunk, Pages
 from embarchive.rows import ORDER
-from embarchive.shards import HEAD_CHUNK, HEAD_COLUMNS, column_ranges, read_rows
+from embarchive.shards import HEAD_CHUNK, HEAD_COLUMNS, read_rows
 
 Rows = NDArray[np.int64]
 
@@ -28,9 +30,14 @@ class Footer:
     metadata: pq.FileMetaData
     pages: Pages
 
+    @cached_property
+    def groups(self) -> Groups:
+        """Its row groups. Raises Damaged."""
+        return Groups(self.pages.footer, self.pages.groups, self.metadata, SHARD)
+
     def ranges(self, groups: Sequence[int], names: Sequence[str]) -> list[tuple[int, int]]:
         """Bytes [start, end) of columns of row groups."""
-        return column_ranges(self.metadata, groups, names)
+        return self.groups.ranges(groups, names)
 
     def starts(self, groups: Sequence[int]) -> Rows:
         """The first row of each of some row groups, put one after another, and their number."""

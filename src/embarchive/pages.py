@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive.errors import Damaged
+from embarchive.footers import footer_of, group_places
 from embarchive.thrift import (
     BINARY,
     I32,
@@ -26,7 +27,7 @@ from embarchive.thrift import (
     Struct,
     dump_struct,
     find_field,
-    find_item,
+    find_items,
     parse_list,
     parse_number,
     parse_struct,
@@ -60,7 +61,9 @@ class Chunk:
     firsts: Rows
 
     def touched(self, rows: Rows) -> Rows:
-        """The pages that hold some of ascending rows."""
+        """The pages that hold some of ascending rows. Raises Damaged."""
+        if len(rows) and rows[-1] >= self.firsts[-1]:
+            raise Damaged(f"shard: expected {rows[-1] + 1} rows in pages, found {self.firsts[-1]}")
         return np.unique(np.searchsorted(self.firsts, rows, side="right") - 1)
 
     def ranges(self, rows: Rows) -> list[tuple[int, int]]:
@@ -74,11 +77,8 @@ class Pages:
     of the shard. Raises Damaged."""
 
     def __init__(self, tail: bytes, length: int) -> None:
-        size = int.from_bytes(tail[-8:-4], "little")
-        if len(tail) < size + 8:
-            raise Damaged(f"shard: expected a footer of {size} bytes, found {len(tail) - 8}")
         self._tail, self._start = tail, length - len(tail)
-        self._footer = tail[len(tail) - 8 - size : -8]
+        self.footer = footer_of(tail)
         self._chunks: dict[tuple[int, str], Chunk] = {}
 
     def chunk(self, group: int, column: str) -> Chunk:
@@ -88,10 +88,15 @@ class Pages:
         return self._chunks[group, column]
 
     def _read(self, group: int, column: str) -> Chunk:
-        footer, leaf = self._footer, self._leaf(column)
-        held = find_item(footer, find_field(footer, 0, _GROUPS), group)
+        footer, leaf = self.footer, self._leaf(column)
+        if not 0 <= group < len(self.groups):
+            raise Damaged(f"shard: expected a row group {group}, found {len(self.groups)}")
+        held = self.groups[group]
         count = parse_number(footer, find_field(footer, held, _GROUP_ROWS))
-        at = find_item(footer, find_field(footer, held, _COLUMNS), leaf)
+        columns = find_items(footer, find_field(footer, held, _COLUMNS), leaf + 1)
+        if len(columns) <= leaf:
+            raise Damaged(f"shard: expected more than {leaf} columns, found {len(columns)}")
+        at = columns[leaf]
         try:
             one, _ = parse_struct(footer, at)
             if one[_CHUNK_META][1][_PATH][1][1][0] != column.encode():
@@ -101,9 +106,14 @@ class Pages:
             raise Damaged(f"shard: expected a page index, found {str(error)[:60]}") from None
 
     @cached_property
+    def groups(self) -> list[int]:
+        """Where in the footer each row group begins. Raises Damaged."""
+        return group_places(self.footer)
+
+    @cached_property
     def _elements(self) -> list[Struct]:
         """Those of the schema, of which the first is the root."""
-        return parse_list(self._footer, find_field(self._footer, 0, _SCHEMA))
+        return parse_list(self.footer, find_field(self.footer, 0, _SCHEMA))
 
     def _leaf(self, column: str) -> int:
         """The number of a column of one leaf among all leaves."""

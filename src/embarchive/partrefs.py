@@ -74,8 +74,11 @@ def _moment(text: Any, name: str) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
+        in_utc = moment.astimezone(UTC) if moment.tzinfo else None
     except (TypeError, ValueError):
         raise Damaged(f"{name}: expected ISO 8601, found {str(text)[:40]!r}") from None
-    if moment.tzinfo is None:
+    except OverflowError:
+        raise Damaged(f"{name}: expected years 1 to 9999 in UTC, found {text!r}") from None
+    if in_utc is None:
         raise Damaged(f"{name}: expected a time with its offset, found {text!r}")
-    return moment.astimezone(UTC)
+    return in_utc

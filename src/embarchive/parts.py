@@ -25,6 +25,8 @@ MAX_TABLE_BYTES = 64 << 20
 MAX_TABLE_ROWS = 1 << 20
 MAX_UNPACKED = 512 << 20
 MAX_LENGTH = 1 << 40
+# Years 1 to 9999 as microseconds since 1970: the times that Python has.
+YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 SHA = "[0-9a-f]{64}"
 CELL = f"[{grid.ALPHABET}]{{1,12}}"
 KINDS = ("adapter", "full", "shared", "encoder", "backbone")
@@ -219,6 +221,8 @@ def _check_part(table: pa.Table, name: str) -> None:
     box = table["bbox"].combine_chunks()
     for side, limit in zip(SIDES, (180.0, 90.0, 180.0, 90.0), strict=True):
         check_numbers(pc.struct_field(box, side), name, f"bbox.{side}", -limit, limit)
+    for column in ("datetime_min", "datetime_max"):
+        check_numbers(table[column].cast(pa.int64()), name, column, *YEARS)
     if pc.any(pc.invert(_within_prefix(table))).as_py():
         raise Damaged(f"{name}: expected geohashes under their prefix, found others")
 

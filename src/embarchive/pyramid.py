@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embarchive import digests, rows
 from embarchive.cellmeans import NO_FIRST, NO_LAST, Cells, coarser, codes_of
 from embarchive.errors import Damaged, UnknownVersion
+from embarchive.footers import PYRAMID, Groups, Limits, footer_of, group_places
 from embarchive.geohash import LONGEST
 from embarchive.parts import CELL, SHA, PyramidRef
 
@@ -194,19 +195,20 @@ def counts(table: pa.Table) -> dict[tuple[str, int], int]:
     return {(row["space_id"], row["level"]): row["count_sum"] for row in found}
 
 
-def groups_of(metadata: pq.FileMetaData, space_id: str | None, level: int | None) -> list[int]:
-    """Row groups that are of a space and level by their statistics (None: of any)."""
-    found = []
-    for group in range(metadata.num_row_groups):
-        limits = {
-            chunk.path_in_schema: (chunk.statistics.min, chunk.statistics.max)
-            for chunk in map(metadata.row_group(group).column, range(2))
-            if chunk.statistics is not None and chunk.statistics.has_min_max
-        }
-        wanted = {"space_id": space_id, "level": level}
-        if all(one is None or limits.get(key) == (one, one) for key, one in wanted.items()):
-            found.append(group)
-    return found
+def row_groups(tail: bytes, metadata: pq.FileMetaData, ref: PyramidRef) -> Groups:
+    """The row groups of a table, by its last bytes and their metadata. Raises Damaged."""
+    footer = footer_of(tail, _name(ref))
+    return Groups(footer, group_places(footer), metadata, PYRAMID, _name(ref))
+
+
+def groups_of(limits: Sequence[Limits], space_id: str | None, level: int | None) -> list[int]:
+    """Row groups that are of a space and level by their limits (None: of any)."""
+    wanted = {"space_id": space_id, "level": level}
+    return [
+        group
+        for group, own in enumerate(limits)
+        if all(one is None or own.get(key) == (one, one) for key, one in wanted.items())
+    ]
 
 
 def check_rows(table: pa.Table, ref: PyramidRef, space_id: str | None, level: int | None) -> None:

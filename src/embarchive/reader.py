@@ -183,11 +183,13 @@ class Reader:
         if read.whole:
             file.fetch_whole()
         footer = self._footer(shard, file)
-        groups = row_groups(footer.metadata, wanted)
+        every = range(footer.metadata.num_row_groups)
+        groups = list(every) if wanted.everything else row_groups(footer.groups.limits, wanted)
         quantiser = self.quantiser(shard.space_id) if "embedding" in names else None
         stored = [name if name != "embedding" or not quantiser else "packed" for name in names]
         if wanted.everything:
-            file.fetch(footer.ranges(groups, stored))
+            if not read.whole:
+                file.fetch(footer.ranges(groups, stored))
             table = read_rows(file, footer.metadata, groups, stored)
         else:
             kinds = schema(self.settings.dim, self.settings.bits, self.settings.packed)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embarchive.digests import BLOCK
 from embarchive.filters import Filter, boxes_match, to_micros
+from embarchive.footers import Limits
 from embarchive.heads import WHOLE_BYTES
 from embarchive.manifest import ShardRow
 from embarchive.shards import column_ranges
@@ -157,9 +158,9 @@ def shard_rows(part: pa.Table) -> list[ShardRow]:
     return [_shard_row(row) for row in part.to_pylist()]
 
 
-def row_groups(metadata: pq.FileMetaData, wanted: Filter) -> list[int]:
-    """Row groups whose statistics on geohash, datetime and bbox allow a match."""
-    return [g for g in range(metadata.num_row_groups) if _group_meets(metadata, g, wanted)]
+def row_groups(limits: Sequence[Limits], wanted: Filter) -> list[int]:
+    """Row groups whose least and greatest geohash, datetime and bbox allow a match."""
+    return [group for group, own in enumerate(limits) if _group_meets(own, wanted)]
 
 
 def range_bytes(metadata: pq.FileMetaData, groups: Sequence[int], columns: Iterable[str]) -> int:
@@ -210,35 +211,22 @@ def _shard_row(row: dict[str, Any]) -> ShardRow:
     return ShardRow(**values)
 
 
-def _group_meets(metadata: pq.FileMetaData, group: int, wanted: Filter) -> bool:
-    limits = _statistics(metadata, group)
+def _group_meets(limits: Limits, wanted: Filter) -> bool:
     names = limits.get("geohash")
     if wanted.geohash and names and not names_meet(wanted.geohash, *names):
         return False
     if wanted.dated and "datetime" in limits:
         first, last = wanted.span()
         low, high = limits["datetime"]
-        if to_micros(high) < first or to_micros(low) > last:
+        if high < first or low > last:
             return False
     return bool(boxes_match(_group_box(limits), wanted)[0])
 
 
-def _group_box(limits: dict[str, tuple[Any, Any]]) -> NDArray[np.float64]:
+def _group_box(limits: Limits) -> NDArray[np.float64]:
     whole = {"xmin": -180.0, "ymin": -90.0, "xmax": 180.0, "ymax": 90.0}
     sides = [
         limits.get(f"bbox.{side}", (edge, edge))[0 if side.endswith("min") else 1]
         for side, edge in whole.items()
     ]
     return np.array([sides], dtype=np.float64)
-
-
-def _statistics(metadata: pq.FileMetaData, group: int) -> dict[str, tuple[Any, Any]]:
-    """Least and greatest value per column path, where the footer says them."""
-    row_group = metadata.row_group(group)
-    found = {}
-    for index in range(row_group.num_columns):
-        chunk = row_group.column(index)
-        stats = chunk.statistics
-        if stats is not None and stats.has_min_max:
-            found[chunk.path_in_schema] = (stats.min, stats.max)
-    return found

@@ -6,6 +6,8 @@ Source: thrift-compact-protocol.md of github.com/apache/thrift.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from embarchive.errors import Damaged
@@ -13,6 +15,37 @@ from embarchive.errors import Damaged
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 Struct = dict[int, tuple[int, Any]]
 _DEEPEST = 32
+
+
+def _plain() -> re.Pattern[bytes]:
+    """Fields of numbers, short texts, short lists of them, and structs of these, alone or in short
+    lists. What one byte begins ends in one way: nothing is tried twice."""
+
+    def heads(*kinds: int) -> bytes:
+        found = (bytes([step << 4 | kind]) for kind in kinds for step in range(1, 16))
+        return b"[" + b"".join(map(re.escape, found)) + b"]"
+
+    def lists(kinds: Sequence[int], item: bytes, most: int) -> bytes:
+        some = []
+        for n in range(most + 1):
+            first = b"".join(re.escape(bytes([n << 4 | kind])) for kind in kinds)
+            some.append(b"[%b](?:%b){%d}" % (first, item, n))
+        return b"%b(?:%b)" % (heads(LIST), b"|".join(some))
+
+    numbers = (I16, I32, I64)
+    number = rb"[\x80-\xff]*+[\x00-\x7f]"
+    text = b"(?:%b)" % b"|".join(b"%b.{%d}" % (re.escape(bytes([n])), n) for n in range(17))
+    flat = b"|".join((
+        heads(TRUE, FALSE), heads(*numbers) + number, heads(BINARY) + text,
+        lists(numbers, number, 4), lists((BINARY,), text, 3),
+    ))  # fmt: skip
+    struct = rb"(?:%b)*+\x00" % flat
+    inner = b"|".join((flat, heads(STRUCT) + struct, lists((STRUCT,), struct, 4)))
+    return re.compile(b"(?:%b)*+" % inner, re.DOTALL)
+
+
+# Most of a footer is skipped, and most of that is small: not worth a step of Python each.
+_PLAIN = _plain()
 
 
 def parse_struct(data: bytes, start: int = 0) -> tuple[Struct, int]:
@@ -23,39 +56,51 @@ def parse_struct(data: bytes, start: int = 0) -> tuple[Struct, int]:
         raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
 
 
-def find_field(data: bytes, start: int, wanted: int) -> int:
-    """Where the value of a field of the struct at `start` begins; what is before it is not read.
-    Raises Damaged where there is none."""
+def find_fields(data: bytes, start: int, wanted: Sequence[int]) -> dict[int, int]:
+    """Where the values of fields of the struct at `start` begin, of those that there are; others
+    are not read. Raises Damaged."""
+    found: dict[int, int] = {}
     number, at = 0, start
     try:
-        while data[at]:
-            head = data[at]
+        while head := data[at]:
             at += 1
             if head >> 4:
                 number += head >> 4
             else:
                 raw, at = _varint(data, at)
                 number = raw >> 1 ^ -(raw & 1)
-            if number == wanted:
-                return at
+            if number in wanted:
+                found.setdefault(number, at)
+                if len(found) == len(wanted):
+                    break
             if head & 15 not in (TRUE, FALSE):
                 at = _skip(data, at, head & 15, 0)
     except (IndexError, ValueError) as error:
         raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
-    raise Damaged(f"parquet: expected a field {wanted}, found none")
+    return found
 
 
-def find_item(data: bytes, start: int, wanted: int) -> int:
-    """Where an item of the list at `start` begins; those before it are not read. Raises Damaged."""
+def find_field(data: bytes, start: int, wanted: int) -> int:
+    """Where the value of a field of the struct at `start` begins; what is before it is not read.
+    Raises Damaged where there is none."""
+    found = find_fields(data, start, (wanted,))
+    if not found:
+        raise Damaged(f"parquet: expected a field {wanted}, found none")
+    return found[wanted]
+
+
+def find_items(data: bytes, start: int, most: int = 1 << 20) -> list[int]:
+    """Where each item of the list at `start` begins, of the first `most`; none is read. Raises
+    Damaged."""
     try:
         (count, at), kind = _count(data, start), data[start] & 15
-        for _ in range(wanted):
+        found = [at] if min(count, most) else []
+        for _ in range(min(count, most) - 1):
             at = _skip(data, at, kind, 0)
+            found.append(at)
     except (IndexError, ValueError) as error:
         raise Damaged(f"parquet: expected readable metadata, found {str(error)[:60]}") from None
-    if not 0 <= wanted < count:
-        raise Damaged(f"parquet: expected more than {wanted} items, found {count}")
-    return at
+    return found
 
 
 def parse_list(data: bytes, start: int) -> list[Any]:
@@ -159,17 +204,15 @@ def _skip(data: bytes, at: int, kind: int, depth: int) -> int:
             at += 1
         return at + 1
     if kind == STRUCT:
-        while head := data[at]:
-            at += 1
-            inner = head & 15
-            # Most fields are numbers, which are not worth a call.
-            for _ in range((not head >> 4) + (inner in (I32, I64, I16))):
-                while data[at] > 127:
-                    at += 1
-                at += 1
-            if inner not in (I32, I64, I16, TRUE, FALSE):
-                at = _skip(data, at, inner, depth + 1)
-        return at + 1
+        while True:
+            run = _PLAIN.match(data, at)
+            at = run.end() if run else at
+            head = data[at]
+            if not head:
+                return at + 1
+            at = at + 1 if head >> 4 else _varint(data, at + 1)[1]
+            if head & 15 not in (TRUE, FALSE):
+                at = _skip(data, at, head & 15, depth + 1)
     if kind == BINARY:
         size, at = _varint(data, at)
         if at + size > len(data):

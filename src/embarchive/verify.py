@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -120,10 +120,13 @@ def _index(
     except EmbarchiveError as error:
         bad.append(_said(item.path, error))
         return
-    held = sum(table["rows"].to_pylist())
-    covered = set(table["space_id"].unique().to_pylist())
-    if held != generation.tiles and covered >= {space.space_id for space in generation.spaces}:
-        bad.append(_bad(item.path, f"{generation.tiles} rows", f"{held} rows"))
+    counts = _counts(generation, tables)
+    if counts is None:
+        return
+    for space_id, held in _summed([table]).items():
+        if held != counts.get(space_id, 0):
+            expected = f"{counts.get(space_id, 0)} rows in space {space_id}"
+            bad.append(_bad(item.path, expected, f"{held}"))
 
 
 def _shards(part: Any) -> Iterator[Item]:
@@ -162,11 +165,16 @@ def _item(kind: str, sha256: str, length: int) -> Item:
 
 def _counts(generation: Generation, tables: dict[str, pa.Table | None]) -> dict[str, int] | None:
     """Rows of each space by the manifest; None where a part is damaged."""
+    paths = [manifest.object_path("manifest-parquet", part.sha256) for part in generation.parts]
+    held = [tables[path] for path in paths]
+    whole = [table for table in held if table is not None]
+    return _summed(whole) if len(whole) == len(held) else None
+
+
+def _summed(held: Sequence[pa.Table]) -> dict[str, int]:
+    """Rows of each space by tables that say how many rows there are of one."""
     found: dict[str, int] = {}
-    for part in generation.parts:
-        table = tables[manifest.object_path("manifest-parquet", part.sha256)]
-        if table is None:
-            return None
+    for table in held:
         for row in table.select(["space_id", "rows"]).to_pylist():
             found[row["space_id"]] = found.get(row["space_id"], 0) + row["rows"]
     return found

@@ -170,8 +170,8 @@ def make():
             for name, (data, rows, dim, precision) in hostile().items()
         ],
         "tables": {
-            name: outcome(inverted.parse_index, table(name))
-            for name in ("overview-list", "overview-file", "overview-end", "overview-coarse")
+            f"overview-{name}": outcome(inverted.parse_index, table(f"overview-{name}"))
+            for name in ("list", "file", "end", "coarse", "overlap")
         },
     }
 

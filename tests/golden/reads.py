@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from archives import EMB, make_table
 
-from embarchive import filters, reads, shards
+from embarchive import filters, footers, reads, shards
 from embarchive.manifest import ShardRow
 
 FILTERS = [
@@ -39,19 +39,20 @@ def make():
     extents = _extents(table)
     with patch.object(shards, "ROW_GROUP", 40):
         shard = shards.write_shard(table, EMB)
-    metadata = pq.read_metadata(pa.BufferReader(shard.data))
-    groups = [_plain(reads._statistics(metadata, g)) for g in range(metadata.num_row_groups)]
+    metadata, footer = pq.read_metadata(pa.BufferReader(shard.data)), footers.footer_of(shard.data)
+    places = footers.group_places(footer)
+    groups = footers.Groups(footer, places, metadata, footers.SHARD).limits
     wanted = [filters.make_filter(f.get("bbox"), None, f.get("geohash"), f.get("datetime"))
               for f in FILTERS]  # fmt: skip
     return {
         "names": [[*case, reads.names_meet(*case)] for case in NAMES],
         "extents": [_extent_json(one) for one in extents],
-        "groups": groups,
+        "groups": [{path: list(one[path]) for path in sorted(one)} for one in groups],
         "cases": [
             {
                 "filter": asked,
                 "extents": [extents.index(one) for one in reads.choose(extents, f)],
-                "groups": reads.row_groups(metadata, f),
+                "groups": reads.row_groups(groups, f),
             }
             for asked, f in zip(FILTERS, wanted, strict=True)
         ],
@@ -87,11 +88,4 @@ def _extent_json(one):
         "bbox": list(one.bbox),
         "datetime_min": micros[0],
         "datetime_max": micros[1],
-    }
-
-
-def _plain(limits):
-    return {
-        path: [filters.to_micros(v) if isinstance(v, datetime) else v for v in values]
-        for path, values in sorted(limits.items())
     }

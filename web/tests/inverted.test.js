@@ -26,7 +26,13 @@ test("an index has a row a segment", async () => {
 });
 
 test("indexes that Python refuses are refused, and the error names what is wrong", async () => {
-  const names = { list: "list in 0", file: "file to be", end: "inside", coarse: "one coarse" };
+  const names = {
+    list: "list in 0",
+    file: "file to be",
+    end: "inside",
+    coarse: "one coarse",
+    overlap: "beside",
+  };
   for (const [name, word] of Object.entries(names)) {
     await assert.rejects(parseIndex(table(`overview-${name}`)), (/** @type {Error} */ error) => {
       assert.equal(error.name, made.tables[`overview-${name}`]);

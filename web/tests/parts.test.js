@@ -32,6 +32,7 @@ test("tables that Python refuses are refused, and the error names what is wrong"
     "part-length": "length",
     "part-box": "bbox.xmax",
     "part-nan": "bbox.ymin",
+    "part-time": "datetime_max",
     "part-kind": "part",
     "part-version": "version 1, found 2",
     "part-missing": "blocks",

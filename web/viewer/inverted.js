@@ -76,6 +76,7 @@ export async function parseIndex(data) {
   if (segments.some(({ offset, length, file_length: end }) => offset + length > end)) {
     throw new Damaged("overview: expected lists inside their files, found one beyond");
   }
+  checkApart(segments);
   for (const [key, of] of PAIRS) {
     const found = new Map(segments.map((one) => [one[key], one[of]]));
     if (segments.some((one) => found.get(one[key]) !== one[of])) {
@@ -83,6 +84,33 @@ export async function parseIndex(data) {
     }
   }
   return segments;
+}
+
+/**
+ * Throws Damaged where lists of a file overlap: a short index could name the same bytes so often
+ * that they unpack to more than there is memory.
+ *
+ * @param {readonly Segment[]} segments
+ */
+function checkApart(segments) {
+  /** @type {Map<string, Segment[]>} */
+  const files = new Map();
+  for (const one of segments) {
+    const held = files.get(one.file);
+    if (held) held.push(one);
+    else files.set(one.file, [one]);
+  }
+  for (const own of files.values()) {
+    own.sort((a, b) => a.offset - b.offset);
+    const at = own.findIndex((one, i) => i && own[i - 1].offset + own[i - 1].length > one.offset);
+    if (at < 0) continue;
+    const [a, b] = [own[at - 1], own[at]].map(
+      ({ offset, length }) => `${offset}-${offset + length}`,
+    );
+    throw new Damaged(
+      `overview: expected lists beside each other, found bytes ${a} and ${b} of one file`,
+    );
+  }
 }
 
 /**

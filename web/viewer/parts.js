@@ -46,6 +46,9 @@ const MAX_TABLE_BYTES = 64 << 20;
 const MAX_TABLE_ROWS = 1 << 20;
 const MAX_UNPACKED = 512 << 20;
 export const MAX_LENGTH = 2 ** 40;
+// Years 1 to 9999 as microseconds since 1970, the last as the next number that there is.
+const FIRST_TIME = -62_135_596_800_000_000;
+const LAST_TIME = 253_402_300_800_000_000;
 const KIND = /^(?:adapter|full|shared|encoder|backbone)$/;
 const PART_SCHEMA = [
   ...["prefix", "geohash_min", "geohash_max", "sha256"].map((name) => `${name} string`),
@@ -249,6 +252,9 @@ function checkPart(columns, name) {
     );
     checkNumbers(values, name, `bbox.${side}`, at % 2 ? -90 : -180, at % 2 ? 90 : 180);
   });
+  for (const column of ["datetime_min", "datetime_max"]) {
+    checkNumbers(columns[column], name, column, FIRST_TIME, LAST_TIME, true);
+  }
   const width = columns.prefix[0]?.length;
   const under = (/** @type {string} */ prefix, /** @type {number} */ i) =>
     prefix.length === width &&

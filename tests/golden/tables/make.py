@@ -78,6 +78,15 @@ def part(version=1, kind="part", schema=None, **other):
         return parts.dump_table(table, kind)
 
 
+def later(table):
+    """The table with one shard's latest time beyond the year 9999."""
+    times = [None if one is None else parts.YEARS[1] + 10**6
+             for one in table["datetime_max"].to_pylist()]  # fmt: skip
+    at = table.schema.get_field_index("datetime_max")
+    kind = table.schema.field(at)
+    return table.set_column(at, kind, pa.array(times, pa.int64()).cast(kind.type))
+
+
 def models(**other):
     ids = [f"{i:064x}" for i in range(3)]
     listed = [
@@ -110,6 +119,7 @@ FILES = {
     "part-length": lambda: part(length=2**40 + 1),
     "part-box": lambda: part(bbox=(0.0, 0.0, 181.0, 1.0)),
     "part-nan": lambda: part(bbox=(0.0, float("nan"), 1.0, 1.0)),
+    "part-time": lambda: part(schema=later),
     "part-version": lambda: part(version=2),
     "part-kind": lambda: part(kind="models"),
     "part-missing": lambda: part(schema=lambda table: table.drop_columns("blocks")),
@@ -125,6 +135,7 @@ FILES = {
     "overview-file": lambda: overview(file="x"),
     "overview-end": lambda: overview(length=100_000),
     "overview-coarse": lambda: overview(coarse="0" * 64),
+    "overview-overlap": lambda: overview(offset=5),
 }
 
 if __name__ == "__main__":
