@@ -34,7 +34,7 @@ from embarchive.thrift import (
 _GROUPS, _COLUMNS, _CHUNK_META = 4, 1, 3
 _PATH, _PACKED, _DATA_AT, _DICTIONARY_AT, _STATISTICS = 3, 7, 9, 11, 12
 _PAIRS = ((6, 5), (2, 1))
-_LONGEST = 256 << 20
+MAX_FILE = 256 << 20
 
 Limits = dict[str, tuple[Any, Any]]
 
@@ -104,6 +104,15 @@ def group_places(footer: bytes) -> list[int]:
     return find_items(footer, find_field(footer, 0, _GROUPS))
 
 
+def column_places(footer: bytes, group: int, count: int, name: str = "shard") -> list[int]:
+    """Where in a footer each of the first `count` columns begins, of the row group that begins at
+    `group`. Raises Damaged where there are fewer."""
+    found = find_items(footer, find_field(footer, group, _COLUMNS), count)
+    if len(found) < count:
+        raise Damaged(f"{name}: expected {count} columns, found {len(found)}")
+    return found
+
+
 class Groups:
     """The row groups of a file: what its footer says of each, read when it is asked for and kept.
 
@@ -163,17 +172,14 @@ class Groups:
             start = values.get(_DATA_AT, 0)
             start = min(start, values.get(_DICTIONARY_AT, start))
             end = start + values.get(_PACKED, 0)
-            if not 4 <= start < end <= _LONGEST:
+            if not 4 <= start < end <= MAX_FILE:
                 expected = "a column inside the file"
                 raise Damaged(f"{self._name}: expected {expected}, found bytes {start} to {end}")
             found.append((start, end))
         return found
 
     def _columns(self, place: int, count: int) -> list[int]:
-        found = find_items(self._footer, find_field(self._footer, place, _COLUMNS), count)
-        if len(found) < count:
-            raise Damaged(f"{self._name}: expected {count} columns, found {len(found)}")
-        return found
+        return column_places(self._footer, place, count, self._name)
 
     def _meta(self, place: int, wanted: Sequence[int]) -> dict[int, int]:
         return find_fields(self._footer, find_field(self._footer, place, _CHUNK_META), wanted)

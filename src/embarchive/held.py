@@ -6,7 +6,6 @@ recently used first out), so that asking twice costs one request.
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from embarchive import heads
 from embarchive.digests import BLOCK
 from embarchive.errors import Damaged
 from embarchive.heads import WHOLE_BYTES, Head
+from embarchive.rangefile import RangeFile
 from embarchive.store import VerifiedObject
 
 CACHE_BYTES = 256 << 20
@@ -61,41 +61,14 @@ class Named(Protocol):
     def length(self) -> int: ...
 
 
-class ShardFile(io.RawIOBase):
+class ShardFile(RangeFile):
     """One shard, or the pyramid, as a read-only file whose every byte is verified before it is
     returned. What the head of a shard holds takes no request of its own."""
 
     def __init__(self, shard: Named, verified: VerifiedObject, cache: Cache) -> None:
-        super().__init__()
+        super().__init__(shard.length)
         self.shard, self._verified, self._cache = shard, verified, cache
-        self._at = 0
         self._parsed: Head | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def size(self) -> int:
-        """Length in bytes; pyarrow asks for it."""
-        return self.shard.length
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.shard.length}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self.shard.length
-        if size is not None and size >= 0:
-            end = min(end, self._at + size)
-        data = self.range(self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data
 
     def range(self, start: int, end: int) -> bytes:
         """Bytes [start, end). Raises Damaged for such as the object does not have."""

@@ -42,7 +42,7 @@ class Lists:
     @property
     def width(self) -> float:
         """Bytes of a row in the lists, on average."""
-        return float(sum(self.index["length"].to_pylist()) / max(1, self.total))
+        return float(pc.sum(self.index["length"]).as_py() / max(1, self.total))
 
     def segments(self, numbers: NDArray[np.integer[Any]]) -> pa.Table:
         """The index's rows of some lists."""

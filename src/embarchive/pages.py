@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embarchive.errors import Damaged
-from embarchive.footers import footer_of, group_places
+from embarchive.footers import column_places, footer_of, group_places
 from embarchive.thrift import (
     BINARY,
     I32,
@@ -27,7 +27,6 @@ from embarchive.thrift import (
     Struct,
     dump_struct,
     find_field,
-    find_items,
     parse_list,
     parse_number,
     parse_struct,
@@ -93,10 +92,7 @@ class Pages:
             raise Damaged(f"shard: expected a row group {group}, found {len(self.groups)}")
         held = self.groups[group]
         count = parse_number(footer, find_field(footer, held, _GROUP_ROWS))
-        columns = find_items(footer, find_field(footer, held, _COLUMNS), leaf + 1)
-        if len(columns) <= leaf:
-            raise Damaged(f"shard: expected more than {leaf} columns, found {len(columns)}")
-        at = columns[leaf]
+        at = column_places(footer, held, leaf + 1)[leaf]
         try:
             one, _ = parse_struct(footer, at)
             if one[_CHUNK_META][1][_PATH][1][1][0] != column.encode():

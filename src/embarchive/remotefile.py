@@ -19,6 +19,7 @@ from embarchive.errors import BadInput, Damaged, EmbarchiveError, Missing
 from embarchive.httpstore import open_http_store
 from embarchive.objectstore import open_object_store
 from embarchive.product import Url
+from embarchive.rangefile import RangeFile
 from embarchive.remote import RemoteStore
 
 # KEPT: of one file; all bands of a scene are open together, and GDAL keeps what it has decoded.
@@ -106,37 +107,20 @@ class RemoteFile:
         }
 
 
-class _Handle(io.RawIOBase):
+class _Handle(RangeFile):
     def __init__(self, file: RemoteFile) -> None:
-        super().__init__()
-        self._file, self._at = file, 0
+        super().__init__(file.length)
+        self._file = file
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.length}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        length = self._file.length
-        end = length if size is None or size < 0 else min(length, self._at + size)
-        if end <= self._at or self._file.trouble:
+    def range(self, start: int, end: int) -> bytes:
+        """Bytes [start, end); the file keeps what trouble there is."""
+        if self._file.trouble:
             return b""
         try:
-            data = self._file.range(self._at, end)
+            return self._file.range(start, end)
         except EmbarchiveError as error:
             self._file.trouble = error
             return b""
-        self._at = end
-        return data
 
 
 def _runs(blocks: Sequence[int]) -> list[tuple[int, int]]:

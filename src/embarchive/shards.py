@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from embarchive import digests, grid, heads
 from embarchive.errors import BadInput, Damaged, EmbarchiveError, UnknownVersion
+from embarchive.footers import MAX_FILE
 from embarchive.quantisers import Quantiser
 from embarchive.recipe import Settings
 from embarchive.rows import ORDER, SIDES, schema, sort_rows
@@ -31,7 +32,7 @@ ROW_GROUP = 8_192
 # 16 KB pages reach the browser's page pruning only when the writer looks at the page
 # size often enough, hence the small batch.
 PAGE_BYTES, BATCH_ROWS = 16_384, 128
-MAX_FOOTER, MAX_SHARD = 4 << 20, 256 << 20
+MAX_FOOTER = 4 << 20
 DICTIONARY = ("embedding.list.element", "model_id", "source")
 STATISTICS = ("geohash", "datetime", *(f"bbox.{side}" for side in SIDES))
 # What a head holds beside the footer: columns that say which rows there are, where they are short.
@@ -306,7 +307,7 @@ def _chunk_range(chunk: Any) -> tuple[int, int]:
     if chunk.dictionary_page_offset is not None:
         start = min(start, chunk.dictionary_page_offset)
     end = start + chunk.total_compressed_size
-    if not 4 <= start < end <= MAX_SHARD:
+    if not 4 <= start < end <= MAX_FILE:
         raise Damaged(f"shard: expected a column inside the file, found bytes {start} to {end}")
     return start, end
 

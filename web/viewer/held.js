@@ -9,7 +9,7 @@ import { BLOCK } from "./digests.js";
 import { Damaged, GenerationExpired, Missing } from "./errors.js";
 import { NONE, parse } from "./heads.js";
 import { objectPath } from "./manifest.js";
-import { readPieces, VerifiedObject, WHOLE_BYTES } from "./store.js";
+import { merged, readPieces, VerifiedObject, WHOLE_BYTES } from "./store.js";
 
 /** @typedef {import("./parts.js").ShardRow} ShardRow */
 /** @typedef {import("./store.js").Range} Range */
@@ -231,9 +231,9 @@ export class Held {
     for (const number of blockNumbers(ranges)) {
       const block = this.#cache.get(`${shard.sha256} ${number}`);
       if (block) found.set(number, block);
-      else extend(missing, number * BLOCK, Math.min((number + 1) * BLOCK, shard.length));
+      else missing.push([number * BLOCK, Math.min((number + 1) * BLOCK, shard.length)]);
     }
-    return { found, missing };
+    return { found, missing: merged(missing, WHOLE_BYTES) };
   }
 
   /**
@@ -306,19 +306,6 @@ function blockNumbers(ranges) {
     for (let number = Math.floor(start / BLOCK); number * BLOCK < end; number++) found.add(number);
   }
   return [...found].sort((a, b) => a - b);
-}
-
-/**
- * Add a block to runs; one that is not far from the last run is joined to it.
- *
- * @param {Range[]} runs
- * @param {number} start
- * @param {number} end
- */
-function extend(runs, start, end) {
-  const last = runs.at(-1);
-  if (last && start - last[1] <= WHOLE_BYTES) last[1] = end;
-  else runs.push([start, end]);
 }
 
 /**

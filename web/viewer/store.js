@@ -31,8 +31,8 @@ const GAP = 128 << 10;
  * One immutable object; whatever it returns was checked against its hash.
  *
  * Small objects, and large ones of which more than half is wanted at first, are fetched whole and
- * checked by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are at most 128 KiB
- * apart, and checked by the outboard, which is fetched once, with the head.
+ * checked by SHA-256. Otherwise ranges are rounded to 16 KiB blocks, merged when they are at most
+ * 256 KiB apart, and checked by the outboard, which is fetched once, with the head.
  */
 export class VerifiedObject {
   #store;
@@ -171,7 +171,7 @@ export function readPieces(store, path, pieces) {
   const ranges = pieces.map(
     ({ offset, length }) => /** @type {Range} */ ([offset, offset + length]),
   );
-  const spans = joined(ranges);
+  const spans = merged(ranges, GAP);
   return freshIfDamaged(async (fresh) => {
     const bodies = await store.getRanges(path, spans, { fresh });
     const found = ranges.map((range) => cut(spans, bodies, range));
@@ -208,31 +208,28 @@ async function freshIfDamaged(fetch) {
  * @returns {Range[]}
  */
 export function coalesce(ranges, length) {
-  /** @type {Range[]} */
-  const spans = [];
-  const wanted = ranges.filter(([start, end]) => start < end);
-  for (const [start, end] of wanted.sort((a, b) => a[0] - b[0])) {
-    const first = Math.floor(start / BLOCK) * BLOCK;
-    const last = Math.min(Math.ceil(end / BLOCK) * BLOCK, length);
-    const before = spans.at(-1);
-    if (before && first - before[1] <= WHOLE_BYTES) before[1] = Math.max(before[1], last);
-    else spans.push([first, last]);
-  }
-  return spans;
+  const rounded = ranges
+    .filter(([start, end]) => start < end)
+    .map(([start, end]) => {
+      const last = Math.min(Math.ceil(end / BLOCK) * BLOCK, length);
+      return /** @type {Range} */ ([Math.floor(start / BLOCK) * BLOCK, last]);
+    });
+  return merged(rounded, WHOLE_BYTES);
 }
 
 /**
- * Ranges sorted, and merged where they are near each other.
+ * Ranges sorted, and those merged that are at most so many bytes apart.
  *
  * @param {readonly Range[]} ranges
+ * @param {number} gap
  * @returns {Range[]}
  */
-function joined(ranges) {
+export function merged(ranges, gap) {
   /** @type {Range[]} */
   const spans = [];
   for (const [start, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
     const before = spans.at(-1);
-    if (before && start - before[1] <= GAP) before[1] = Math.max(before[1], end);
+    if (before && start - before[1] <= gap) before[1] = Math.max(before[1], end);
     else spans.push([start, end]);
   }
   return spans;
